@@ -1,0 +1,1 @@
+"""Judgement of one stack, one fleet, one target."""

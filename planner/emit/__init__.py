@@ -1,0 +1,1 @@
+"""The bundle: plain Ansible, PLAN.md, plan.json, digests."""

@@ -1,0 +1,1 @@
+"""Journal, locks, decisions and the engine that applies a bundle."""

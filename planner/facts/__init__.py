@@ -1,0 +1,1 @@
+"""What each node said, verbatim, with its source."""

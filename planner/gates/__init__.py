@@ -1,0 +1,1 @@
+"""What a node must prove before the next one starts."""

@@ -1,0 +1,1 @@
+"""Compatibility claims as data with provenance."""

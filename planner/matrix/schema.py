@@ -1,0 +1,172 @@
+"""The format of matrix files: components, moves, packages, releases, claims. Knowledge is data.
+
+A *state* is a mapping from component name to a tuple of values: ``()`` means known to be absent, a missing key means
+unknown. Single components have at most one value. Attributes (hardware, OS, workloads) use the same form but never move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from planner.documents import Document
+
+State = Mapping[str, tuple[str, ...]]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Iso = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
+
+# A condition on one component: a version range or glob (any value may match), a list of them (any of), or one of
+# ``present`` (at least one value) and ``absent`` (known to have none).
+Condition = str | tuple[str, ...]
+
+
+class Provenance(Document):
+    """Where a claim comes from."""
+
+    title: str = ""
+    url: str = ""
+    locator: str = ""                 # section, table row, line
+    retrieved: Iso
+    kind: Literal["vendor", "measured", "field-report", "derived"]
+    confidence: Literal["documented", "measured", "derived", "recalled"] = "documented"
+
+    @field_validator("url")
+    @classmethod
+    def _web_or_empty(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("url must start with https:// or http://")
+        return value
+
+
+class Component(Document):
+    """Something that has a version (or an attribute of the node that rules look at)."""
+
+    name: Slug
+    title: str
+    role: Literal["component", "attribute"] = "component"
+    many: bool = False                # several values side by side (toolkits)
+    values: Literal["version", "text"] = "version"
+    description: str = ""
+
+
+class Move(Document):
+    """One legal step: the listed components change together, at once."""
+
+    name: Slug
+    title: str
+    components: tuple[Slug, ...] = Field(min_length=1)
+    lead: Slug | None = None          # lockstep: companions that are installed follow the lead's version
+    disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
+    minutes: int = Field(ge=0)
+    downgrade: bool = False
+
+
+class Lockstep(Document):
+    """Components that must carry the same version while installed."""
+
+    name: Slug
+    components: tuple[Slug, ...] = Field(min_length=2)
+    relation: Literal["equal", "same-branch"]
+    family: Slug
+    when: dict[Slug, Condition] = Field(default_factory=dict)
+    statement: str
+    provenance: Provenance
+    accepts: dict[Slug, tuple[str, ...]]
+    rejects: dict[Slug, tuple[str, ...]]
+
+
+class Family(Document):
+    """A family of claims; *closed* means that without positive evidence the verdict is UNKNOWN."""
+
+    name: Slug
+    title: str
+    closed: bool = False
+    over: Slug | None = None          # closed: every value of this component needs a claim whose ``if`` covers it …
+    against: Slug | None = None       # … as soon as this component is present, too
+
+
+class Claim(Document):
+    """If the ``if`` conditions hold then every ``then`` condition must hold; an empty ``then`` with ``forbids`` set bans."""
+
+    name: Slug
+    family: Slug
+    statement: str                    # one sentence, no full stop, names the versions
+    if_: dict[Slug, Condition] = Field(alias="if")
+    then: dict[Slug, Condition] = Field(default_factory=dict)
+    forbids: bool = False             # the ``if`` combination itself is what must not be
+    severity: Literal["error", "warning", "info"] = "error"
+    risk: Slug | None = None          # a named risk that a target may accept with a reason
+    root_cause: str = ""              # word of the answer format of ``check``
+    hint: str = ""
+    fixed_in: str = ""
+    provenance: Provenance
+    accepts: dict[Slug, tuple[str, ...]]   # a state that the claim judges and accepts
+    rejects: dict[Slug, tuple[str, ...]] = Field(default_factory=dict)  # a state that it rejects (required unless severity info)
+    tombstone: str = ""               # why the claim no longer holds; kept, never judged
+
+
+class Release(Document):
+    """One release of a component."""
+
+    component: Slug
+    version: str
+    date: Iso | None = None
+    branch_type: str | None = None    # LTSB | PB | NFB
+    eol: Iso | None = None
+    aliases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()       # release notes worth showing when this version is crossed
+    cves_fixed: tuple[str, ...] = ()
+    withdrawn: str = ""
+    attributes: dict[str, str] = Field(default_factory=dict)   # max_cuda, paired_driver …
+    provenance: Provenance
+
+
+class PackageSet(Document):
+    """How one version of a component is installed by one package manager.
+
+    Templates may use ``{version}``, ``{branch}`` (leading number), ``{dashed}`` (12.8 -> 12-8, first two parts) and
+    ``{cuda_major}`` (of the node's default toolkit in the goal). ``version`` is a glob over package versions.
+    """
+
+    name: Slug
+    component: Slug
+    manager: Literal["apt", "dnf"]
+    detect: tuple[str, ...] = ()      # globs over installed package names; the first set with a match owns the component
+    when: dict[Slug, Condition] = Field(default_factory=dict)   # attributes that must hold to choose this set for a fresh install
+    install: tuple[str, ...] = Field(min_length=1)    # required packages
+    optional: tuple[str, ...] = ()    # pinned too where the repository has them and they are installed now
+    replaces: tuple[str, ...] = ()    # globs over installed names that must go when the branch changes
+    version: str                      # "{version}-*"
+    provenance: Provenance
+
+
+class MatrixFile(Document):
+    """One file under ``matrices/``."""
+
+    schema_: Literal["planner.matrix/1"] = Field(alias="schema")
+    topic: str
+    sources: dict[str, Provenance] = Field(default_factory=dict)
+    components: tuple[Component, ...] = ()
+    moves: tuple[Move, ...] = ()
+    families: tuple[Family, ...] = ()
+    lockstep: tuple[Lockstep, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    releases: tuple[Release, ...] = ()
+    packages: tuple[PackageSet, ...] = ()
+    gpu_models: tuple[GpuModel, ...] = ()
+
+
+class GpuModel(Document):
+    """What a GPU model implies; the NVML name is matched by glob."""
+
+    match: str                        # glob over the NVML name, lab suffix removed
+    name: Slug                        # h100-sxm
+    compute_capability: str
+    gpu_class: Literal["data-center", "workstation", "geforce", "jetson"]
+    nvswitch: bool = False            # HGX/DGX baseboards of this model carry NVSwitches
+    provenance: Provenance
+
+
+MatrixFile.model_rebuild()

@@ -1,0 +1,1 @@
+"""Comparable values: versions, stacks, nodes, targets."""

@@ -1,0 +1,1 @@
+"""Runs on the managed node: standard library only, shipped as one zip."""

@@ -1,0 +1,1 @@
+"""Text for people and machines: tables, progress, JSON lines."""

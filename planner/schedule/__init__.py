@@ -1,0 +1,1 @@
+"""Who, when, how many: waves and batches."""

@@ -1,0 +1,146 @@
+"""``plan.json``: the one document that a bundle carries and the engine executes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.documents import Document
+from planner.model.target import Accept, RolloutPolicy
+
+PHASES = ("preflight", "prefetch", "drain", "baseline", "change", "reboot", "gate", "undrain", "record")
+
+
+class Claimed(Document):
+    """One claim that a step or a refusal rests on."""
+
+    claim: str                        # name of the claim, family or release
+    statement: str
+    source: str                       # "matrices/cuda.yml:claim-name" and the vendor's URL, one line
+
+
+class PackageAct(Document):
+    """Exactly what the package manager is told to do; nothing else may be touched."""
+
+    manager: Literal["apt", "dnf", "none"]
+    install: dict[str, str] = Field(default_factory=dict)   # name -> exact package version
+    remove: tuple[str, ...] = ()
+
+
+class Change(Document):
+    """One component's move. ``from``/``to`` are "" for absent; side-by-side components add or remove one version."""
+
+    component: str
+    from_: str = Field(alias="from")
+    to: str
+
+
+class Step(Document):
+    """One edge of the path."""
+
+    id: str                           # "s1" …, unique in its cohort
+    move: str                         # name of the move in the matrices
+    title: str                        # one line for people: "driver 535.104.05 -> 580.159.04 with fabric_manager"
+    changes: tuple[Change, ...]
+    packages: PackageAct
+    disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
+    minutes: int
+    quick_gate: bool                  # a kernel gate follows before the next step
+    links: dict[str, str] = Field(default_factory=dict)    # symlinks to set: {"/usr/local/cuda": "/usr/local/cuda-13.0"}
+    restarts: tuple[str, ...] = ()    # systemd units to restart after the change
+    because: tuple[Claimed, ...] = ()
+    notes: tuple[str, ...] = ()       # release notes, CVEs and deprecations crossed
+    risks: tuple[str, ...] = ()
+
+
+class Cohort(Document):
+    """Nodes with equal stack, hardware class, workloads and target; one path for all of them."""
+
+    id: str                           # stable short name: "c-h100-a1b2c3"
+    pools: tuple[str, ...]
+    gpu: str                          # for people: "8x h100-sxm"
+    hardware_class: str               # canary class: GPU model x firmware x OS/kernel x NIC x role
+    nodes: tuple[str, ...]            # sorted
+    start: dict[str, tuple[str, ...]]
+    goal: dict[str, tuple[str, ...]]  # the state after the last step
+    steps: tuple[Step, ...]           # empty: already there
+    way_back: tuple[Step, ...] = ()   # steps from goal to start, in order
+    no_return_after: str | None = None   # id of the first step without a way back, and why in `no_return_why`
+    no_return_why: str = ""
+    inherited: tuple[Claimed, ...] = ()  # violations the nodes already had
+    cost: dict[str, int] = Field(default_factory=dict)   # reboots, drains, risks, steps, minutes
+
+
+class Batch(Document):
+    """Nodes that move together; one cohort may appear in many batches."""
+
+    id: str                           # "w2b1"
+    nodes: tuple[str, ...]            # sorted; all wave nodes of an NVLink domain are in one batch
+    minutes: int                      # worst case, drain excluded
+
+
+class Wave(Document):
+    """One play file. Batches of a wave run one after another; the soak follows the last one."""
+
+    id: str                           # "w1"
+    kind: Literal["staging", "canary", "batch"]
+    play: str                         # "plays/w1-canary.yml"
+    batches: tuple[Batch, ...]
+    soak_minutes: int
+    approval: bool                    # the engine pauses here after the soak
+
+
+class PoolLimit(Document):
+    """The absolute numbers a policy came to."""
+
+    nodes: int
+    max_unavailable: int
+    max_unavailable_per_domain: int | None = None
+    already_down: tuple[str, ...] = ()
+
+
+class NodePlan(Document):
+    """What the engine must know of one node; no connection data, no secrets."""
+
+    cohort: str
+    pool: str
+    environment: str
+    failure_domain: str = ""
+    nvlink_domain: str = ""
+    comm_domain: str = ""
+    scheduler: str = "none"           # none | slurm | kubernetes | hook
+    machine_id: str
+    facts: str                        # digest of the fact set the plan relies on
+
+
+class Excluded(Document):
+    """A node that no step touches, and why."""
+
+    node: str
+    reason: str                       # unreadable | no-gpu | controller | not-selected | diskless | unknown-owner …
+    detail: str = ""
+    hint: str = ""
+
+
+class Plan(Document):
+    """The whole document. ``digest`` is over everything else; ``seal`` is set by the validator alone."""
+
+    schema_: Literal["planner.plan/1"] = Field("planner.plan/1", alias="schema")
+    planner_version: str
+    name: str
+    inputs: dict[str, str]            # facts, target, matrices, inventory -> sha256 digests
+    inventory: str = ""               # path as given, relative if it was
+    policy: Literal["production", "development"]
+    accepted: tuple[Accept, ...] = ()
+    rollout: RolloutPolicy
+    pools: dict[str, PoolLimit]
+    cohorts: tuple[Cohort, ...]
+    waves: tuple[Wave, ...]
+    nodes: dict[str, NodePlan]
+    excluded: tuple[Excluded, ...] = ()
+    risks: tuple[Claimed, ...] = ()
+    warnings: tuple[str, ...] = ()    # production classes absent from staging, unknowns at the start …
+    eta_minutes: int = 0              # worst case, soaks included, drains excluded
+    seal: str = ""                    # digest of what the validator replayed; "" is never written
+    digest: str = ""

@@ -1,0 +1,1 @@
+"""Safe ordered paths, proofs that there is none, and the independent validator."""
