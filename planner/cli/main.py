@@ -1,0 +1,108 @@
+"""The command line: a table of verbs, imported only when used, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final, NamedTuple
+
+import click
+
+from planner import __version__
+
+
+class Verb(NamedTuple):
+    """Where a command lives, and its line in ``--help`` (so that help imports nothing)."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "discover": Verb("planner.cli.facts", "discover", "Read what every node runs; write facts.json."),
+    "doctor": Verb("planner.cli.facts", "doctor", "Check access (SSH, become, mirror, scheduler, Python) before anything else."),
+    "matrix": Verb("planner.cli.matrix", "matrix", "Look into the compatibility matrices: lint, show."),
+    "check": Verb("planner.cli.check", "check", "Judge a node, a fleet or a target; three verdicts with sources."),
+    "plan": Verb("planner.cli.plan", "plan", "Search safe paths, schedule them, write the bundle."),
+    "show": Verb("planner.cli.plan", "show", "Show a bundle's plan."),
+    "apply": Verb("planner.cli.apply", "apply", "Run a bundle: staging and canary first, then batches."),
+    "status": Verb("planner.cli.apply", "status", "Tell where a rollout stands."),
+    "pause": Verb("planner.cli.apply", "pause", "Stop a rollout after what is in flight."),
+    "approve": Verb("planner.cli.apply", "approve", "Record that a person has seen the canaries."),
+    "resume": Verb("planner.cli.apply", "resume", "Go on with a rollout, also after a crash."),
+    "retry": Verb("planner.cli.apply", "retry", "Let a failed node try again from its gate."),
+    "skip": Verb("planner.cli.apply", "skip", "Leave a node out of the rest of the rollout."),
+    "unlock": Verb("planner.cli.apply", "unlock", "Take over a rollout whose controller is gone."),
+    "rehearse": Verb("planner.cli.rehearse", "rehearse", "Run a bundle on lab nodes that mirror the plan."),
+    "gate": Verb("planner.cli.gate", "gate", "Prove that a node's GPUs work: run, baseline, compare."),
+    "lab": Verb("planner.cli.lab", "lab", "Real hosts in namespaces of this machine, with stand-in GPUs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use; ``planner --help`` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order a user meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one verb, or None when there is no such verb."""
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(verb.module), verb.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of verbs without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+
+
+EPILOG = """\b
+Start here:
+  planner doctor   -i inventories/prod
+  planner discover -i inventories/prod --out facts.json
+  planner plan     --facts facts.json --target target.yml --out bundle/
+  planner apply    bundle/ --canary
+"""
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="planner")
+def cli() -> None:
+    """Upgrade planner and rollout orchestrator for fleets of NVIDIA GPU machines."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    if not __debug__:
+        sys.exit("planner refuses to run under python -O: its own consistency checks would be dropped")
+    sys.exit(invoke(argv))
+
+
+def invoke(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are printed, never raised."""
+    try:
+        result: Any = cli.main(args=argv, prog_name="planner", standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except click.exceptions.Exit as exc:
+        return int(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        return int(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted; go on with: planner resume BUNDLE\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as exc:
+        from planner.errors import PlannerError  # noqa: PLC0415  # kept out of the start-up path of --help
+        from planner.report.console import print_diagnostics  # noqa: PLC0415
+
+        if not isinstance(exc, PlannerError):
+            raise
+        print_diagnostics(exc.diagnostics)
+        return int(exc.exit_code)
