@@ -1,0 +1,68 @@
+"""All matrices in memory: looked up by component, with a digest that plans rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from planner.matrix.schema import Claim, Component, Family, GpuModel, Lockstep, Move, PackageSet, Provenance, Release
+from planner.model.version import version_key
+
+STAND_IN_SUFFIX = " (stand-in)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixSet:
+    """Every claim that is in force (tombstoned ones are kept apart).
+
+    Attributes:
+        files: Claim, lockstep, family or package-set name -> the file it stands in.
+        digest: Over the canonical content of all files, in order.
+    """
+
+    components: Mapping[str, Component]
+    moves: tuple[Move, ...]
+    families: Mapping[str, Family]
+    lockstep: tuple[Lockstep, ...]
+    claims: tuple[Claim, ...]
+    releases: Mapping[str, tuple[Release, ...]]
+    packages: tuple[PackageSet, ...]
+    gpu_models: tuple[GpuModel, ...]
+    files: Mapping[str, str]
+    digest: str
+    tombstones: tuple[Claim, ...] = field(default=())
+
+    def is_text(self, component: str) -> bool:
+        """Tell whether a component's values are plain text rather than versions."""
+        known = self.components.get(component)
+        return known is not None and known.values == "text"
+
+    def is_many(self, component: str) -> bool:
+        """Tell whether several values of a component live side by side."""
+        known = self.components.get(component)
+        return known is not None and known.many
+
+    def gpu_model(self, nvml_name: str) -> GpuModel | None:
+        """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
+        name = nvml_name.removesuffix(STAND_IN_SUFFIX)
+        return next((m for m in self.gpu_models if fnmatchcase(name, m.match)), None)
+
+    def release(self, component: str, version: str) -> Release | None:
+        """Return what is known of one release, or None."""
+        return self._releases_by_key.get((component, version_key(version)))
+
+    def source_of(self, name: str, provenance: Provenance) -> str:
+        """Return one line that names the file and claim, and the document behind it."""
+        where = f"{self.files.get(name, 'matrices')}:{name}"
+        return " ".join(part for part in (where, provenance.url or provenance.title, provenance.locator) if part)
+
+    @cached_property
+    def _releases_by_key(self) -> dict[tuple[str, object], Release]:
+        index: dict[tuple[str, object], Release] = {}
+        for component, releases in self.releases.items():
+            for release in releases:
+                for text in (release.version, *release.aliases):
+                    index.setdefault((component, version_key(text)), release)
+        return index
