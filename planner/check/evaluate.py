@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from planner.check.verdict import Judgement, Verdict
 from planner.matrix.conditions import holds, matches_value
@@ -50,13 +51,15 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
         if missing:
             # Whether the claim is about this node at all cannot be told; only its family's coverage may complain.
             continue
-        yield _consequence(claim, narrowed, matrices)
+        split = tuple(v for name in claim.if_ if matrices.is_many(name) for v in narrowed.get(name, ()))
+        yield replace(_consequence(claim, narrowed, matrices), values=split)
 
 
 def _consequence(claim: Claim, state: State, matrices: MatrixSet) -> Judgement:
     if claim.forbids:
         return _judgement(claim, state, Verdict.UNSUPPORTED, tuple(claim.if_))
-    unmet, unknown = [], []
+    unmet: list[str] = []
+    unknown: list[str] = []
     for name, condition in claim.then.items():
         answer = holds(condition, name, state, text=matrices.is_text(name))
         (unknown if answer is None else unmet if answer is False else []).append(name)
@@ -106,9 +109,9 @@ def judge_coverage(family: Family, state: State, matrices: MatrixSet) -> Iterato
     claims = [c for c in matrices.claims if c.family == family.name]
     for value in state[family.over]:
         if not any(_covers(c, family.over, value, state, matrices) for c in claims):
-            yield _unknown(family, (family.over,),
-                           f"{family.title}: no claim covers {family.over} {value}"
-                           + (f" with {family.against} {', '.join(state[family.against])}" if family.against else ""))
+            against = f" with {family.against} {', '.join(state[family.against])}" if family.against else ""
+            unknown = _unknown(family, (family.over,), f"{family.title}: no claim covers {family.over} {value}{against}")
+            yield replace(unknown, values=(value,))
 
 
 def _covers(claim: Claim, over: str, value: str, state: State, matrices: MatrixSet) -> bool:

@@ -8,6 +8,9 @@ from enum import StrEnum
 from planner.matrix.schema import Provenance
 
 
+ProblemKey = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
 class Verdict(StrEnum):
     """Judgement of one claim on one state."""
 
@@ -29,6 +32,7 @@ class Judgement:
         severity: ``error``, ``warning`` or ``info``.
         risk: Name under which a target may accept it; empty when it may not.
         blocking: Whether a path may not run through a state with this judgement.
+        values: The side-by-side values it is about, where a rule is judged value by value.
     """
 
     rule: str
@@ -42,8 +46,14 @@ class Judgement:
     hint: str = ""
     root_cause: str = ""
     blocking: bool = True
+    values: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, tuple[str, ...]]:
+    def key(self) -> ProblemKey:
         """What makes two judgements the same problem, whatever the versions around it."""
-        return (self.rule, self.components)
+        return (self.rule, self.components, self.values)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names under which a person may accept it: the risk, the rule, its family for what is not known."""
+        return frozenset({self.rule, self.risk or self.rule})

@@ -1,0 +1,1 @@
+"""What we believe about nodes: states built from facts, and how packages carry components."""

@@ -1,0 +1,139 @@
+"""The fleet: nodes that may be acted on, and those that may not, with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planner.facts.schema import FactDocument, FactSet, NodeRecord
+from planner.fleet.state import Declared, build_state
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import State
+
+# Roles on which planner never acts unless the node is named for it in the target's selection.
+PROTECTED_ROLES = frozenset({"controller", "bastion", "scheduler", "control-plane", "etcd", "storage"})
+RECOGNISED_OWNERS = frozenset({"apt", "dnf"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node that can be planned for."""
+
+    name: str
+    facts: FactSet
+    facts_digest: str
+    machine_id: str
+    state: State
+    gpu: str
+    hardware_class: str
+    pool: str = "default"
+    environment: str = "production"
+    failure_domain: str = ""
+    nvlink_domain: str = ""
+    comm_domain: str = ""
+    scheduler: str = "none"
+    role: str = ""
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A node that no step touches, and why."""
+
+    name: str
+    reason: str
+    detail: str
+    hint: str = ""
+    pool: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All nodes of a discovery, both lists sorted by name."""
+
+    nodes: tuple[Node, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
+    """Turn a discovery into nodes with states; whatever must not be touched is left out with its reason.
+
+    States are built once per distinct fact set and declared workloads, not once per node.
+    """
+    twins = Counter(n.identity.machine_id or "" for n in document.nodes)
+    states: dict[tuple[str, object], tuple[State, str, str]] = {}
+    nodes: list[Node] = []
+    left = [LeftOut(name=u.name, reason="unreadable", detail=u.reason, hint=u.hint, pool=_text(u.declared, "pool", "default"))
+            for u in document.unreadable]
+    for record in document.nodes:
+        facts = document.fact_sets.get(record.facts)
+        refusal = _refusal(record, facts, twins)
+        if refusal is not None or facts is None:
+            reason, detail, hint = refusal or ("no-facts", "its fact set is missing from the document", "run: planner discover")
+            left.append(LeftOut(name=record.name, reason=reason, detail=detail, hint=hint,
+                                pool=_text(record.declared, "pool", "default")))
+            continue
+        key = (record.facts, (record.declared.get("workload_runtimes"), record.declared.get("role")))
+        if key not in states:
+            state: State = build_state(facts, record.declared, matrices)
+            states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared))
+        state, gpu, hardware_class = states[key]
+        nodes.append(_node(record, facts, state, gpu, hardware_class))
+    return Fleet(tuple(sorted(nodes, key=lambda n: n.name)), tuple(sorted(left, key=lambda n: n.name)))
+
+
+def _node(record: NodeRecord, facts: FactSet, state: State, gpu: str, hardware_class: str) -> Node:
+    declared = record.declared
+    return Node(
+        name=record.name, facts=facts, facts_digest=record.facts, machine_id=record.identity.machine_id or "",
+        state=state, gpu=gpu, hardware_class=hardware_class, pool=_text(declared, "pool", "default"),
+        environment=_text(declared, "environment", "production"), failure_domain=_text(declared, "failure_domain"),
+        nvlink_domain=_text(declared, "nvlink_domain"), comm_domain=_text(declared, "comm_domain"),
+        scheduler=_text(declared, "scheduler", "none"), role=_text(declared, "role"), groups=record.groups,
+    )
+
+
+def _text(declared: Declared, key: str, default: str = "") -> str:
+    value = declared.get(key, default)
+    return value if isinstance(value, str) else default
+
+
+def _refusal(record: NodeRecord, facts: FactSet | None, twins: Counter[str]) -> tuple[str, str, str] | None:
+    """Return (reason, detail, hint) when planner must never act on this node in place."""
+    machine_id, role = record.identity.machine_id, _text(record.declared, "role")
+    if facts is None:
+        return None
+    if not machine_id:
+        return ("no-identity", "its machine-id could not be read", "check /etc/machine-id on the node")
+    if twins[machine_id] > 1:
+        return ("same-machine", f"another inventory name has the same machine-id {machine_id}",
+                "remove one of the two names from the inventory")
+    if role in PROTECTED_ROLES:
+        return ("protected-role", f"its role is {role}", "planner never acts on such a node")
+    if not facts.gpus and facts.driver.owner in (None, "none"):
+        return ("no-gpu", "no GPU and no driver were found", "")
+    if facts.os.root_diskless:
+        return ("diskless", "its root file system is an image or network mount",
+                "change the image: install the goal stack there, then reboot nodes in the order of the waves")
+    if facts.driver.owner not in RECOGNISED_OWNERS and facts.driver.owner not in (None, "none"):
+        return ("unknown-owner", f"its driver is owned by {facts.driver.owner}, which planner does not change",
+                "hand the driver over to the package manager first")
+    return None
+
+
+def _gpu_line(facts: FactSet, state: State) -> str:
+    models = " + ".join(state.get("gpu_model", ())) or "no GPU"
+    return f"{len(facts.gpus)}x {models}"
+
+
+def _hardware_class(facts: FactSet, state: State, declared: Declared) -> str:
+    parts: Iterable[str] = (
+        _gpu_line(facts, state),
+        "+".join(sorted({g.vbios for g in facts.gpus if g.vbios})),
+        " ".join(state.get("os", ())),
+        facts.kernel.running,
+        "+".join(sorted(set(facts.nics))),
+        _text(declared, "role"),
+    )
+    return " / ".join(part for part in parts if part)

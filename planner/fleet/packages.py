@@ -1,0 +1,196 @@
+"""How components map to packages: which versions a node can get, and exactly what to install and remove.
+
+Everything here follows from the package sets in the matrices; no package name stands in this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
+
+from planner.facts.schema import FactSet
+from planner.matrix.conditions import holds
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import PackageSet, State
+from planner.model.version import newest
+
+_FIELD = re.compile(r"\{(version|branch|dashed|cuda_major)\}")
+_FIELD_PATTERNS = {
+    "version": r"(?P<version>[0-9]+(?:[.][0-9A-Za-z]+)*(?:-[0-9]+(?:-[a-z0-9]+)*)??)",
+    "branch": r"(?P<branch>[0-9]+)",
+    "dashed": r"(?P<dashed>[0-9]+-[0-9]+)",
+    "cuda_major": r"(?P<cuda_major>[0-9]+)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolvable:
+    """Why a version cannot be installed on a node; a sentence and what is missing."""
+
+    reason: str
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePlan:
+    """Exact pins and removals for one change of one component."""
+
+    manager: str
+    install: Mapping[str, str]
+    remove: tuple[str, ...]
+    package_set: str
+
+
+def fill(template: str, version: str, cuda_major: str) -> str:
+    """Fill a package template for one component version."""
+    parts = re.findall(r"\d+", version)
+    values = {
+        "version": version,
+        "branch": parts[0] if parts else version,
+        "dashed": "-".join(parts[:2]),
+        "cuda_major": cuda_major or "*",
+    }
+    return _FIELD.sub(lambda m: values[m.group(1)], template)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return a regular expression that reads the fields back out of a name or a package version."""
+    result, seen, last = "", set(), 0
+    for match in _FIELD.finditer(template):
+        result += _glob(template[last : match.start()])
+        name = match.group(1)
+        result += f"(?P={name})" if name in seen else _FIELD_PATTERNS[name]
+        seen.add(name)
+        last = match.end()
+    return re.compile(result + _glob(template[last:]) + r"\Z")
+
+
+def _glob(text: str) -> str:
+    return translate(text).removesuffix(r")\Z").removeprefix("(?s:").replace(".*", ".*?") if text else ""
+
+
+def read_version(package_set: PackageSet, name: str, version: str) -> str | None:
+    """Return the component version that a package of this set carries, or None when it is not of this set.
+
+    The first ``install`` template is the one that identifies the component.
+    """
+    by_name = _pattern(package_set.install[0]).match(name)
+    if not by_name:
+        return None
+    fields = by_name.groupdict()
+    if fields.get("version"):
+        return fields["version"]
+    by_version = _pattern(package_set.version).match(version)
+    found = by_version.groupdict().get("version") if by_version else None
+    branch = fields.get("branch")
+    return None if found is None or (branch and not found.startswith(branch)) else found
+
+
+def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> PackageSet | None:
+    """Return the package set that owns (or would own) a component on a node, or None.
+
+    A set whose ``detect`` globs match an installed package wins; else the first whose ``when`` holds.
+    """
+    sets = [s for s in matrices.packages if s.component == component and s.manager == facts.os.family]
+    for candidate in sets:
+        if any(fnmatchcase(name, glob) for glob in candidate.detect for name in facts.packages):
+            return candidate
+    for candidate in sets:
+        if all(holds(c, n, state, text=matrices.is_text(n)) for n, c in candidate.when.items()):
+            return candidate
+    return None
+
+
+def obtainable_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return the component versions in the node's repositories, newest first; empty when none is known."""
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None or facts.available is None:
+        return ()
+    found = {
+        version: None
+        for name, versions in facts.available.items()
+        for package_version in versions
+        if (version := read_version(package_set, name, package_version)) is not None
+    }
+    return tuple(newest(found))
+
+
+def installed_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return the component versions that installed packages carry, newest first."""
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None:
+        return ()
+    found = {v: None for n, p in facts.packages.items() if (v := read_version(package_set, n, p)) is not None}
+    return tuple(newest(found))
+
+
+def package_globs(matrices: MatrixSet) -> tuple[str, ...]:
+    """Return globs of every package name the matrices speak of: what discovery asks nodes about."""
+    names = {n for s in matrices.packages for n in (*s.install, *s.optional, *s.detect, *s.replaces)}
+    return tuple(sorted({_FIELD.sub("*", n) for n in names}))
+
+
+def resolve_install(
+    component: str, version: str, facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
+    installed: Mapping[str, str],
+) -> PackagePlan | Unresolvable:
+    """Say exactly which packages bring one version of a component onto a node.
+
+    Args:
+        component: Its name.
+        version: The wanted version, as read from the repository.
+        facts: What the node said; its repositories' content decides.
+        state: For choosing a package set on a node that has none.
+        matrices: Package sets.
+        cuda_major: Major number of the default toolkit in the goal; picks among builds of one library version.
+        installed: Packages installed at this point of the path.
+
+    Returns:
+        Exact pins and removals, or why there are none.
+    """
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None:
+        return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
+    if facts.available is None:
+        return Unresolvable("the node's repositories were not read")
+    version_glob = fill(package_set.version, version, cuda_major)
+    pins: dict[str, str] = {}
+    missing: list[str] = []
+    for template in package_set.install:
+        name = fill(template, version, cuda_major)
+        found = [v for v in facts.available.get(name, ()) if fnmatchcase(v, version_glob)]
+        if found:
+            pins[name] = newest(found)[0]
+        else:
+            missing.append(name)
+    if missing:
+        have = ", ".join(f"{n} {' '.join(facts.available.get(n, ())) or '(none)'}" for n in missing)
+        return Unresolvable(
+            f"the repositories have no {', '.join(missing)} matching {version_glob} (they have: {have})", tuple(missing))
+    for template in package_set.optional:
+        name = fill(template, version, cuda_major)
+        found = [v for v in facts.available.get(name, ()) if fnmatchcase(v, version_glob)]
+        wanted = _FIELD.sub("*", template)
+        if found and any(fnmatchcase(old, wanted) for old in installed):
+            pins[name] = newest(found)[0]
+    remove = tuple(sorted(n for n in installed if n not in pins and any(fnmatchcase(n, g) for g in package_set.replaces)))
+    return PackagePlan(package_set.manager, pins, remove, package_set.name)
+
+
+def resolve_remove(
+    component: str, version: str, facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
+    installed: Mapping[str, str],
+) -> PackagePlan | Unresolvable:
+    """Say which packages go when one version of a component leaves a node."""
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None:
+        return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
+    names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional)}
+    gone = tuple(sorted(n for n in installed if any(fnmatchcase(n, name) for name in names)))
+    if not gone:
+        return Unresolvable(f"{component} {version} is not owned by packages of set {package_set.name}")
+    return PackagePlan(package_set.manager, {}, gone, package_set.name)

@@ -1,0 +1,119 @@
+"""Which steps are legal from a state: the moves of the matrices applied to a cohort's candidate versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import Move, State
+from planner.model.version import contains, version_key
+from planner.search.problem import Goal, Problem, Transition
+
+Changes = tuple[tuple[str, str, str], ...]
+
+
+def transitions(state: State, problem: Problem, matrices: MatrixSet) -> Iterator[tuple[Transition, dict[str, tuple[str, ...]]]]:
+    """Yield every legal step with the state it leads to, in the order of the matrices (not yet judged)."""
+    pending = pending_reboots(state, problem, matrices)
+    for move in matrices.moves:
+        for changes in _changes(move, state, problem, matrices):
+            after = apply_changes(state, changes, matrices)
+            yield Transition(move=move.name, changes=changes, cost=_cost(move, changes, problem, pending)), after
+
+
+def apply_changes(state: State, changes: Changes, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return the state after some changes; side-by-side components keep their values sorted."""
+    after = dict(state)
+    for component, old, new in changes:
+        if matrices.is_many(component):
+            values = {v for v in after.get(component, ()) if v != old} | ({new} if new else set())
+            after[component] = tuple(sorted(values, key=version_key))
+        else:
+            after[component] = (new,) if new else ()
+    return after
+
+
+def pending_reboots(state: State, problem: Problem, matrices: MatrixSet) -> int:
+    """Count goals not yet met whose component moves only with a reboot."""
+    return sum(
+        1 for name, goal in problem.goals.items()
+        if needs_reboot(name, matrices) and not goal.met_by(state.get(name, ()))
+    )
+
+
+def needs_reboot(component: str, matrices: MatrixSet) -> bool:
+    """Tell whether every move of a component reboots the node."""
+    disruptions = [m.disruption for m in matrices.moves if component in m.components]
+    return bool(disruptions) and all(d == "reboot" for d in disruptions)
+
+
+def companions(move: Move, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return the components of a move that must carry the lead's version, by the lockstep groups."""
+    if move.lead is None:
+        return ()
+    tied = {c for g in matrices.lockstep if move.lead in g.components and g.relation == "equal" for c in g.components}
+    return tuple(c for c in move.components if c != move.lead and c in tied)
+
+
+def _changes(move: Move, state: State, problem: Problem, matrices: MatrixSet) -> Iterator[Changes]:
+    if len(move.components) == 1 and matrices.is_many(move.components[0]):
+        yield from _set_changes(move.components[0], state, problem)
+        return
+    followers = companions(move, matrices)
+    free = [c for c in move.components if c not in followers]
+    options = [list(_single_changes(c, state, problem, downgrade=move.downgrade)) for c in free]
+    for chosen in product(*options):
+        if move.lead is None:
+            yield chosen
+            continue
+        lead_version = next(new for component, _, new in chosen if component == move.lead)
+        following = _follow(followers, lead_version, state, problem)
+        if following is not None:
+            yield (*chosen, *following)
+
+
+def _single_changes(component: str, state: State, problem: Problem, *, downgrade: bool) -> Iterator[tuple[str, str, str]]:
+    if component not in state:
+        return      # not known: nothing may be changed on a guess
+    old = state[component][0] if state[component] else ""
+    for new in problem.candidates.get(component, ()):
+        newer = not old or version_key(new) > version_key(old)
+        if newer or (downgrade and version_key(new) != version_key(old)):
+            yield component, old, new
+
+
+def _set_changes(component: str, state: State, problem: Problem) -> Iterator[Changes]:
+    values = state.get(component, ())
+    goal = problem.goals.get(component, Goal(component=component))
+    for new in problem.candidates.get(component, ()):
+        wanted = [p for p in goal.present if contains(p, new)]
+        if new not in values and any(not any(contains(p, v) for v in values) for p in wanted):
+            yield ((component, "", new),)
+    for old in values:
+        if any(contains(a, old) for a in goal.absent):
+            yield ((component, old, ""),)
+
+
+def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem) -> Changes | None:
+    """Return the companions' changes, or None when one of them cannot be had in the lead's version."""
+    following: list[tuple[str, str, str]] = []
+    for component in followers:
+        values = state.get(component, ())
+        if not values or version_key(values[0]) == version_key(lead_version):
+            continue
+        match = next((v for v in problem.candidates.get(component, ()) if version_key(v) == version_key(lead_version)), None)
+        if match is None:
+            return None
+        following.append((component, values[0], match))
+    return tuple(following)
+
+
+def _cost(move: Move, changes: Changes, problem: Problem, pending: int) -> dict[str, int]:
+    age = sum(
+        [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,)) or not problem.goals[c].want].index(new)
+        for c, _, new in changes
+        if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
+    )
+    reboots = int(move.disruption == "reboot")
+    return {"reboots": reboots, "steps": 1, "early": 0 if reboots else pending, "minutes": move.minutes, "age": age}

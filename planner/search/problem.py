@@ -1,0 +1,86 @@
+"""What a search is given: a start, goals, and the versions each component may take. Knows no component by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from planner.matrix.schema import State
+from planner.model.version import contains
+
+# Fields of a path's cost, in the default order of importance. ``early`` counts steps taken before a pending reboot
+# (what needs a reboot decides what the rest may be), ``age`` how far a chosen version is from the newest that fits.
+COST_ORDER = ("reboots", "risks", "steps", "early", "minutes", "age")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What is wanted of one component.
+
+    Attributes:
+        want: Version range of a single component; empty for a side-by-side one.
+        present: Ranges that must each be met by an installed version.
+        absent: Ranges that nothing installed may match.
+    """
+
+    component: str
+    want: str = ""
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def met_by(self, values: tuple[str, ...]) -> bool:
+        """Tell whether the values of the component satisfy this goal."""
+        if self.want:
+            return any(contains(self.want, v) for v in values)
+        return all(any(contains(p, v) for v in values) for p in self.present) and not any(
+            contains(a, v) for a in self.absent for v in values
+        )
+
+    def describe(self) -> str:
+        """Return the goal in words: ``driver 580``, ``cuda_toolkits with 12.8 and 13.0, without 11.*``."""
+        if self.want:
+            return f"{self.component} {self.want}"
+        parts = [f"with {' and '.join(self.present)}"] if self.present else []
+        parts += [f"without {' and '.join(self.absent)}"] if self.absent else []
+        return f"{self.component} {', '.join(parts)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One cohort's search.
+
+    Attributes:
+        start: The whole state, attributes included.
+        goals: By component.
+        candidates: Versions a component may take, newest first; a component without an entry never moves.
+        accepted: Names of risks or rules that the user accepts.
+        unobtainable: (component, version) -> why no repository gives it; used by explanations.
+        optimize: Cost fields, most important first; those left out follow in the default order.
+        expansions_max: Bound on expanded states; a search that meets it says so, it never answers "impossible".
+    """
+
+    start: State
+    goals: Mapping[str, Goal]
+    candidates: Mapping[str, tuple[str, ...]]
+    accepted: frozenset[str] = frozenset()
+    unobtainable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    optimize: tuple[str, ...] = ()
+    expansions_max: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One edge: a move of the matrices and what it changes."""
+
+    move: str
+    changes: tuple[tuple[str, str, str], ...]   # (component, from, to); "" for absent
+    cost: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """A path and the states it runs through; ``states[0]`` is the start, one more than ``transitions``."""
+
+    transitions: tuple[Transition, ...]
+    states: tuple[State, ...]
+    cost: Mapping[str, int]
