@@ -17,10 +17,11 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import PackageSet, State
 from planner.model.version import newest
 
-_FIELD = re.compile(r"\{(version|branch|dashed|cuda_major)\}")
+_FIELD = re.compile(r"\{(version|branch|dashed|dotted|cuda_major)\}")
 _FIELD_PATTERNS = {
     "version": r"(?P<version>[0-9]+(?:[.][0-9A-Za-z]+)*(?:-[0-9]+(?:-[a-z0-9]+)*)??)",
     "branch": r"(?P<branch>[0-9]+)",
+    "dotted": r"(?P<dotted>[0-9]+[.][0-9]+)",
     "dashed": r"(?P<dashed>[0-9]+-[0-9]+)",
     "cuda_major": r"(?P<cuda_major>[0-9]+)",
 }
@@ -51,6 +52,7 @@ def fill(template: str, version: str, cuda_major: str) -> str:
         "version": version,
         "branch": parts[0] if parts else version,
         "dashed": "-".join(parts[:2]),
+        "dotted": ".".join(parts[:2]),
         "cuda_major": cuda_major or "*",
     }
     return _FIELD.sub(lambda m: values[m.group(1)], template)

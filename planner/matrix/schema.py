@@ -126,7 +126,8 @@ class Release(Document):
 class PackageSet(Document):
     """How one version of a component is installed by one package manager.
 
-    Templates may use ``{version}``, ``{branch}`` (leading number), ``{dashed}`` (12.8 -> 12-8, first two parts) and
+    Templates may use ``{version}``, ``{branch}`` (leading number), ``{dashed}`` (12.8.1 -> 12-8),
+    ``{dotted}`` (12.8.1 -> 12.8) and
     ``{cuda_major}`` (of the node's default toolkit in the goal). ``version`` is a glob over package versions.
     """
 
@@ -139,6 +140,7 @@ class PackageSet(Document):
     optional: tuple[str, ...] = ()    # pinned too where the repository has them and they are installed now
     replaces: tuple[str, ...] = ()    # globs over installed names that must go when the branch changes
     version: str                      # "{version}-*"
+    default_links: dict[str, str] = Field(default_factory=dict)   # link -> target template, set for the wanted default
     provenance: Provenance
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -33,7 +34,7 @@ def find_path(problem: Problem, matrices: MatrixSet, judge: Judge | None = None)
     except nx.NetworkXNoPath:
         return None
     keys = nodes[:-1]
-    edges = [graph._adj[a][b] for a, b in zip(keys, keys[1:], strict=False)]
+    edges = [graph._adj[a][b] for a, b in pairwise(keys)]
     total: Counter[str] = Counter()
     for edge in edges:
         total.update(edge["cost"])

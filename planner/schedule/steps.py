@@ -1,0 +1,142 @@
+"""From a path to steps: exact packages, links, reasons, release notes, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.check.evaluate import judge_state
+from planner.check.verdict import Verdict
+from planner.fleet.fleet import Node
+from planner.fleet.packages import Unresolvable, fill, owner_set, resolve_install, resolve_remove
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import State
+from planner.model.target import ToolkitWant, Want
+from planner.model.version import contains, newest, version_key
+from planner.schedule.plan import Change, Claimed, PackageAct, Step
+from planner.search.problem import Path, Transition
+
+NOTES_MAX = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepList:
+    """Steps of a path and its way back, or the first thing that cannot be turned into packages."""
+
+    steps: tuple[Step, ...]
+    way_back: tuple[Step, ...]
+    no_return_after: str | None
+    no_return_why: str
+    failure: str = ""
+
+
+def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda_major: str,
+                accepted: frozenset[str]) -> StepList:
+    """Turn a path into steps with exact packages; the way back undoes them in reverse order."""
+    installed = dict(node.facts.packages)
+    steps: list[Step] = []
+    back: list[Step] = []
+    no_return: tuple[str, str] | None = None
+    for number, transition in enumerate(path.transitions, start=1):
+        before = dict(installed)
+        act = _package_act(transition, node, matrices, cuda_major, installed)
+        if isinstance(act, str):
+            return StepList(steps=(), way_back=(), no_return_after=None, no_return_why="", failure=act)
+        for name in act.remove:
+            installed.pop(name, None)
+        installed.update(act.install)
+        step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
+        steps.append(step)
+        undo, lost = _undo(step, before, node)
+        back.insert(0, undo)
+        if lost and no_return is None:
+            no_return = (step.id, f"not in the repositories any more: {', '.join(lost)}; kept only where prefetched")
+    steps = _with_default_links(steps, path, node, want, matrices)
+    return StepList(steps=tuple(steps), way_back=tuple(back), no_return_after=no_return[0] if no_return else None,
+                    no_return_why=no_return[1] if no_return else "")
+
+
+def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_major: str,
+                 installed: Mapping[str, str]) -> PackageAct | str:
+    install: dict[str, str] = {}
+    remove: set[str] = set()
+    manager = ""
+    for component, old, new in transition.changes:
+        resolve, version = (resolve_install, new) if new else (resolve_remove, old)
+        plan = resolve(component, version, node.facts, node.state, matrices, cuda_major=cuda_major, installed=installed)
+        if isinstance(plan, Unresolvable):
+            return f"{component} {version}: {plan.reason}"
+        install.update(plan.install)
+        remove.update(plan.remove)
+        manager = plan.manager
+    assert manager in ("apt", "dnf"), f"unknown package manager {manager!r}"
+    return PackageAct(manager="apt" if manager == "apt" else "dnf", install=dict(sorted(install.items())),
+                      remove=tuple(sorted(remove - set(install))))
+
+
+def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,
+          accepted: frozenset[str]) -> Step:
+    move = next(m for m in matrices.moves if m.name == transition.move)
+    changed = {c for c, _, _ in transition.changes}
+    judged = judge_state(after, matrices)
+    because = tuple(
+        Claimed(claim=j.rule, statement=j.statement, source=matrices.source_of(j.rule, j.provenance) if j.provenance else "")
+        for j in judged if j.verdict is Verdict.SUPPORTED and changed & set(j.components) and j.severity == "error"
+    )
+    risks = tuple(sorted({j.risk or j.rule for j in judged if j.verdict is not Verdict.SUPPORTED and j.blocking
+                          and j.names & accepted}))
+    return Step(
+        id=step_id, move=move.name, title=_title(transition),
+        changes=tuple(Change.model_validate({"component": c, "from": a, "to": b}) for c, a, b in transition.changes),
+        packages=act, disruption=move.disruption, minutes=move.minutes, quick_gate=move.disruption in ("reboot", "module-reload"),
+        because=because, notes=_notes(transition, matrices), risks=risks,
+    )
+
+
+def _title(transition: Transition) -> str:
+    def words(change: tuple[str, str, str]) -> str:
+        component, old, new = change
+        return f"add {component} {new}" if not old else f"remove {component} {old}" if not new else f"{component} {old} -> {new}"
+
+    return ", ".join(words(c) for c in transition.changes)
+
+
+def _notes(transition: Transition, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return release notes and fixed CVEs of every release crossed, newest first."""
+    notes: list[str] = []
+    for component, old, new in transition.changes:
+        for release in reversed(matrices.releases.get(component, ())):
+            key = version_key(release.version)
+            if new and (version_key(old) if old else version_key(new)) <= key <= version_key(new) and key != version_key(old or " "):
+                notes += [f"{component} {release.version}: {note}" for note in release.notes]
+                if release.cves_fixed:
+                    notes.append(f"{component} {release.version} fixes {', '.join(release.cves_fixed)}")
+    return tuple(notes[:NOTES_MAX])
+
+
+def _undo(step: Step, before: Mapping[str, str], node: Node) -> tuple[Step, list[str]]:
+    """Return the step that undoes another, and the old packages that no repository has any more."""
+    old = {n: before[n] for n in (*step.packages.install, *step.packages.remove) if n in before}
+    available = node.facts.available or {}
+    lost = [f"{n} {v}" for n, v in sorted(old.items()) if v not in available.get(n, ())]
+    act = PackageAct(manager=step.packages.manager, install=dict(sorted(old.items())),
+                     remove=tuple(sorted(n for n in step.packages.install if n not in before)))
+    changes = tuple(Change.model_validate({"component": c.component, "from": c.to, "to": c.from_}) for c in step.changes)
+    title = ", ".join(f"{c.component} back to {c.to}" if c.to else f"remove {c.component} {c.from_}" for c in changes)
+    undo = step.model_copy(update={"id": f"{step.id}-undo", "title": title, "changes": changes, "packages": act,
+                                   "because": (), "notes": (), "links": {}})
+    return undo, lost
+
+
+def _with_default_links(steps: list[Step], path: Path, node: Node, want: Want, matrices: MatrixSet) -> list[Step]:
+    """Point the default link at the wanted version in the last step that changes a side-by-side component."""
+    for component, wanted in want.items():
+        if not isinstance(wanted, ToolkitWant) or not wanted.default:
+            continue
+        chosen = [v for v in newest(path.states[-1].get(component, ())) if contains(wanted.default, v)]
+        package_set = owner_set(component, node.facts, node.state, matrices)
+        last = max((i for i, s in enumerate(steps) if any(c.component == component for c in s.changes)), default=None)
+        if chosen and package_set and last is not None:
+            links = {link: fill(target, chosen[0], "") for link, target in package_set.default_links.items()}
+            steps = [s.model_copy(update={"links": links}) if i == last else s for i, s in enumerate(steps)]
+    return steps

@@ -1,0 +1,157 @@
+"""Why there is no path: a minimal set of rules and goals that cannot hold together, and what is nearest to feasible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from planner.check.verdict import Judgement
+from planner.matrix.index import MatrixSet
+from planner.model.version import contains
+from planner.search.graph import SearchLimitError
+from planner.search.judge import Judge
+from planner.search.moves import companions
+from planner.search.path import find_path
+from planner.search.problem import Goal, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A proof that a target is out of reach for one cohort.
+
+    Attributes:
+        code: ``not-obtainable`` (no repository has it), ``conflict`` (rules against it), ``no-move`` (no legal step),
+            ``search-limit`` (given up, nothing proved).
+        goals: The goals that take part; without any one of them there is a path (or the proof names one alone).
+        why: The derivation in sentences, the conclusion last.
+        sources: One line a claim.
+        nearest: Targets that are feasible, one sentence each, nearest first.
+    """
+
+    code: str
+    goals: tuple[str, ...]
+    why: tuple[str, ...]
+    sources: tuple[str, ...]
+    nearest: tuple[str, ...]
+
+
+def explain_refusal(problem: Problem, matrices: MatrixSet) -> Refusal:
+    """Explain a problem for which ``find_path`` returned None (or met its bound)."""
+    try:
+        missing = tuple(_unobtainable(problem, matrices))
+        nearest = tuple(_nearest(problem, matrices))
+        if missing:
+            goals = tuple(dict.fromkeys(goal for goal, _, _ in missing))
+            why = tuple(sentence for _, sentence, _ in missing)
+            return Refusal(code="not-obtainable", goals=goals, nearest=nearest,
+                           why=(*why, f"so {' and '.join(goals)} is out of reach"),
+                           sources=tuple(dict.fromkeys(s for _, _, s in missing if s)))
+        return _conflict(problem, matrices, nearest)
+    except SearchLimitError:
+        return Refusal(code="search-limit", goals=(), sources=(), nearest=(), why=(
+            f"the search was given up after {problem.expansions_max} states; nothing is proved either way",))
+
+
+def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:
+    """Yield (goal, sentence, source) for goals that no candidate version meets, companions included."""
+    for name, goal in problem.goals.items():
+        values, offered = problem.start.get(name, ()), problem.candidates.get(name, ())
+        for wanted in (goal.want, *goal.present):
+            if not wanted or any(contains(wanted, v) for v in (*values, *offered)):
+                continue
+            reasons = sorted({r for (c, v), r in problem.unobtainable.items() if c == name and contains(wanted, v)})
+            have = ", ".join(offered) or "none"
+            yield (f"{name} {wanted}", "; ".join(reasons) or f"the nodes' repositories have no {name} matching {wanted} (they have: {have})", "")
+    for move in matrices.moves:
+        lead = problem.goals.get(move.lead or "")
+        if lead is None or not lead.want or lead.met_by(problem.start.get(lead.component, ())):
+            continue
+        for follower in companions(move, matrices):
+            if not problem.start.get(follower):
+                continue
+            leads = [v for v in problem.candidates.get(lead.component, ()) if lead.met_by((v,))]
+            if leads and not any(contains(f"=={v}", f) for v in leads for f in problem.candidates.get(follower, ())):
+                yield from _missing_companion(lead, follower, leads[0], problem, matrices)
+        return      # moves that share a lead say the same
+
+
+def _missing_companion(goal: Goal, follower: str, version: str, problem: Problem,
+                       matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:
+    group = next(g for g in matrices.lockstep if {goal.component, follower} <= set(g.components))
+    have = ", ".join(problem.candidates.get(follower, ())) or "no version at all"
+    reason = problem.unobtainable.get((follower, version), f"the nodes' repositories offer {follower} in {have}")
+    yield (goal.describe(), f"because {group.statement}, and {reason}, {follower} {version} cannot be installed",
+           matrices.source_of(group.name, group.provenance))
+
+
+def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -> Refusal:
+    judge = Judge(matrices, problem.start, frozenset(problem.candidates) | frozenset(problem.goals))
+    find_path(problem, matrices, judge)
+    for judgement in judge.blocking(problem.start):
+        judge.seen.setdefault(judgement.rule, judgement)
+    rules = sorted(name for name, j in judge.seen.items() if not j.names & problem.accepted)
+    if not _infeasible(problem, matrices, enforced=(), rules=rules):
+        core = _minimal(rules, lambda kept: _infeasible(problem, matrices, enforced=kept, rules=rules))
+        code = "conflict"
+    else:
+        core, code = [], "no-move"
+    goals = _minimal(sorted(problem.goals), lambda kept: _infeasible(
+        replace(problem, goals={n: problem.goals[n] for n in kept}), matrices, enforced=core, rules=rules))
+    wanted = [problem.goals[n].describe() for n in goals]
+    evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in core]
+    conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
+    if code == "no-move":
+        conclusion = f"no legal step leads to {' and '.join(wanted)} (a downgrade, or a component that is not known on the nodes)"
+    return Refusal(
+        code=code, goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
+        sources=tuple(matrices.source_of(n, p) for n in core if (p := judge.seen[n].provenance) is not None),
+    )
+
+
+def _evidence(judgement: Judgement, problem: Problem, judge: Judge, wanted: list[str]) -> str:
+    inherited = any(j.rule == judgement.rule for j in judge.blocking(problem.start))
+    note = (" - already so at the start, and the target does not clear it; accept it by name "
+            f"({judgement.risk or judgement.rule}) or change the target") if inherited else ""
+    return f"because {judgement.statement}{note}"
+
+
+def _infeasible(problem: Problem, matrices: MatrixSet, *, enforced: tuple[str, ...] | list[str], rules: list[str]) -> bool:
+    dropped = frozenset(rules) - frozenset(enforced)
+    return find_path(replace(problem, accepted=problem.accepted | dropped), matrices) is None
+
+
+def _minimal(items: list[str], infeasible: object) -> list[str]:
+    """Return a minimal sublist for which ``infeasible`` still holds (deletion; it holds for the whole list)."""
+    assert callable(infeasible)
+    kept = list(items)
+    for item in items:
+        without = [k for k in kept if k != item]
+        if infeasible(without):
+            kept = without
+    return kept
+
+
+def _nearest(problem: Problem, matrices: MatrixSet) -> Iterator[str]:
+    """Yield feasible targets that differ from the wanted one in a single goal, closest first."""
+    for name, goal in problem.goals.items():
+        for changed, sentence in _relaxed(goal, problem):
+            goals: Mapping[str, Goal] = {**problem.goals, name: changed}
+            if find_path(replace(problem, goals=goals), matrices) is not None:
+                yield sentence
+                break
+
+
+def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
+    name = goal.component
+    for wanted in goal.present:
+        rest = tuple(p for p in goal.present if p != wanted)
+        yield replace(goal, present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
+    if goal.absent:
+        yield replace(goal, absent=()), f"let {name} {', '.join(goal.absent)} stay"
+    if goal.want:
+        current = problem.start.get(name, ())
+        newer_first = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
+        for version in newer_first[:8]:
+            yield replace(goal, want=f"=={version}"), f"{name} {version} instead of {goal.want}"
+        if current:
+            yield replace(goal, want=f"=={current[0]}"), f"keep {name} {current[0]}"
