@@ -48,6 +48,7 @@ class Component(Document):
     role: Literal["component", "attribute"] = "component"
     many: bool = False                # several values side by side (toolkits)
     values: Literal["version", "text"] = "version"
+    equal_in_job: bool = False        # must be equal on all nodes of one job
     description: str = ""
 
 

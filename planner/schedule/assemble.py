@@ -1,0 +1,128 @@
+"""The verb of planning: facts, target and matrices in, one plan document out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.diagnostics import Diagnostic
+from planner.documents import digest, dump_model
+from planner.errors import NoPathError, PlannerError
+from planner.facts.schema import FactDocument
+from planner.fleet.fleet import Fleet, Node, build_fleet
+from planner.matrix.index import MatrixSet
+from planner.model.target import Target
+from planner.schedule.build import build_waves
+from planner.schedule.cohorts import check_components, group_nodes, select_nodes, solve, with_ids
+from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
+
+Progress = Callable[[int, int], None]
+
+
+def make_plan(
+    document: FactDocument, target: Target, matrices: MatrixSet, *, planner_version: str, inventory: str = "",
+    optimize: tuple[str, ...] = (), progress: Progress | None = None,
+) -> Plan:
+    """Plan a rollout.
+
+    Args:
+        document: What the nodes said.
+        target: What is wanted.
+        matrices: What is known.
+        planner_version: Written into the plan.
+        inventory: Path as the user gave it; carried along for ``apply``.
+        optimize: Order of the cost fields; empty for the default.
+        progress: Called with (cohorts done, cohorts in all).
+
+    Returns:
+        A plan without seal and digest; the caller validates it, then calls ``finish``.
+
+    Raises:
+        InputError: The target names something unknown.
+        NoPathError: At least one cohort has no safe path; one diagnostic a cohort.
+        ScheduleError: Paths exist, but no schedule.
+    """
+    check_components(target, matrices)
+    fleet = build_fleet(document, matrices)
+    chosen = select_nodes(fleet, target)
+    cohorts = _cohorts(chosen, target, matrices, optimize, progress)
+    cohort_of = {name: c.id for c in cohorts for name in c.nodes}
+    nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
+    down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
+            for pool in sorted({n.pool for n in chosen})}
+    own = {p: w.rollout for p, w in target.pools.items() if w.rollout is not None}
+    schedule = build_waves(cohorts, nodes, target.rollout, own, down, equal_components=_equal_components(matrices))
+    return Plan(
+        planner_version=planner_version, name=target.name, inputs=_inputs(document, target, matrices),
+        inventory=inventory, policy=target.policy, accepted=target.accept, rollout=target.rollout, pools=schedule.pools,
+        cohorts=cohorts, waves=schedule.waves, nodes=nodes, excluded=_excluded(fleet, chosen, target),
+        risks=_risks(cohorts, target), warnings=schedule.warnings, eta_minutes=schedule.eta_minutes,
+    )
+
+
+def finish(plan: Plan, seal: str) -> Plan:
+    """Return the plan with its seal and the digest over everything else."""
+    sealed = plan.model_copy(update={"seal": seal, "digest": ""})
+    return sealed.model_copy(update={"digest": digest(dump_model(sealed))})
+
+
+def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, optimize: tuple[str, ...],
+             progress: Progress | None) -> tuple[Cohort, ...]:
+    groups = group_nodes(chosen, target)
+    solved: list[Cohort] = []
+    refused: list[Diagnostic] = []
+    for number, group in enumerate(groups, start=1):
+        result = solve(group, target, matrices, optimize)
+        if isinstance(result, Diagnostic):
+            refused.append(result)
+        else:
+            solved.append(result)
+        if progress:
+            progress(number, len(groups))
+    if refused:
+        raise NoPathError(*refused)
+    if not solved:
+        raise PlannerError(Diagnostic(code="nothing-selected", summary="no node is left to plan for",
+                                      hint="look at: planner check --facts FACTS"))
+    return with_ids(solved)
+
+
+def _node_plan(node: Node, cohort: str) -> NodePlan:
+    return NodePlan(
+        cohort=cohort, pool=node.pool, environment=node.environment, failure_domain=node.failure_domain,
+        nvlink_domain=node.nvlink_domain, comm_domain=node.comm_domain, scheduler=node.scheduler,
+        machine_id=node.machine_id, facts=node.facts_digest,
+    )
+
+
+def _equal_components(matrices: MatrixSet) -> frozenset[str]:
+    """Return components that must be equal across the nodes of a job, as the matrices mark them."""
+    return frozenset(name for name, c in matrices.components.items() if c.equal_in_job)
+
+
+def _inputs(document: FactDocument, target: Target, matrices: MatrixSet) -> dict[str, str]:
+    facts = {"nodes": [[n.name, n.facts, n.identity.machine_id or ""] for n in document.nodes]}
+    return {
+        "facts": digest(facts), "inventory": document.inventory_digest, "target": digest(dump_model(target)),
+        "matrices": matrices.digest,
+    }
+
+
+def _excluded(fleet: Fleet, chosen: tuple[Node, ...], target: Target) -> tuple[Excluded, ...]:
+    names = {n.name for n in chosen}
+    found = [Excluded(node=n.name, reason=n.reason, detail=n.detail, hint=n.hint) for n in fleet.left_out]
+    found += [
+        Excluded(node=n.name, reason="not-selected",
+                 detail="its pool is skipped" if n.pool in target.pools and target.pools[n.pool].skip else "not in the selection")
+        for n in fleet.nodes if n.name not in names
+    ]
+    return tuple(sorted(found, key=lambda e: e.node))
+
+
+def _risks(cohorts: tuple[Cohort, ...], target: Target) -> tuple[Claimed, ...]:
+    taken = {r for c in cohorts for s in c.steps for r in s.risks}
+    return tuple(
+        Claimed(claim=a.risk, statement=f"accepted because: {a.because}"
+                + ("" if a.risk in taken else " (no step of this plan runs it)"), source="target")
+        for a in target.accept
+    )
+

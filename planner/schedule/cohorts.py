@@ -1,0 +1,175 @@
+"""Cohorts: nodes with equal stack, hardware class, workloads and target share one search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from planner.check.evaluate import judge_state
+from planner.check.verdict import Judgement, Verdict
+from planner.diagnostics import Diagnostic
+from planner.documents import digest, dump_model
+from planner.errors import InputError
+from planner.fleet.fleet import Fleet, Node
+from planner.matrix.index import MatrixSet
+from planner.model.target import Target, ToolkitWant, Want
+from planner.schedule.plan import Claimed, Cohort
+from planner.schedule.problems import accepted_names, build_problem, default_version, known_components, want_for
+from planner.schedule.steps import build_steps
+from planner.search.explain import Refusal, explain_refusal
+from planner.search.graph import SearchLimitError
+from planner.search.path import find_path
+from planner.search.problem import Path, Problem
+
+SOURCES_MAX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that are alike, and what is wanted of them."""
+
+    nodes: tuple[Node, ...]
+    want: Want
+
+
+def select_nodes(fleet: Fleet, target: Target) -> tuple[Node, ...]:
+    """Return the nodes a target selects, by pool, group or name; every name it uses must mean something.
+
+    Raises:
+        InputError: A selector, pool or component is unknown; the nearest known name is suggested.
+    """
+    pools = {n.pool for n in fleet.nodes} | {n.pool for n in fleet.left_out}
+    names = {n.name for n in fleet.nodes} | {n.name for n in fleet.left_out}
+    groups = {g for n in fleet.nodes for g in n.groups}
+    complaints = [_unknown("select", s, pools | names | groups) for s in target.select if s not in pools | names | groups]
+    complaints += [_unknown("pools", p, pools) for p in target.pools if p not in pools]
+    if complaints:
+        raise InputError(*complaints)
+    chosen = [
+        n for n in fleet.nodes
+        if not target.select or n.pool in target.select or n.name in target.select or set(n.groups) & set(target.select)
+    ]
+    return tuple(n for n in chosen if not (n.pool in target.pools and target.pools[n.pool].skip))
+
+
+def check_components(target: Target, matrices: MatrixSet) -> None:
+    """Refuse a target that names unknown components or gives a side-by-side component a single version.
+
+    Raises:
+        InputError: One diagnostic per complaint.
+    """
+    known = known_components(matrices)
+    complaints = []
+    for where, want in [("want", target.want), *((f"pools.{p}.want", w.want) for p, w in target.pools.items())]:
+        for component, wanted in want.items():
+            if component not in known:
+                complaints.append(_unknown(where, component, set(known)))
+            elif known[component] != isinstance(wanted, ToolkitWant):
+                form = '{present: ["12.8"], default: "12.8"}' if known[component] else '"1.2.3" or a range'
+                complaints.append(Diagnostic(code="wrong-form", subject=f"target, {where}.{component}",
+                                             summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}"))
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _unknown(where: str, name: str, known: set[str]) -> Diagnostic:
+    near = get_close_matches(name, sorted(known), n=1)
+    shown = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
+    return Diagnostic(code="unknown-name", subject=f"target, {where}", summary=f"{name!r} is not known (known: {shown})",
+                      hint=f"did you mean {near[0]!r}?" if near else f"correct {where}")
+
+
+def group_nodes(nodes: Iterable[Node], target: Target) -> tuple[Group, ...]:
+    """Split nodes into groups that are alike; sorted by the first node's name."""
+    groups: dict[tuple[object, ...], list[Node]] = {}
+    wants: dict[tuple[object, ...], Want] = {}
+    per_pool: dict[str, tuple[Want, str]] = {}
+    for node in nodes:
+        if node.pool not in per_pool:
+            want = want_for(target, node.pool)
+            text = digest({c: w if isinstance(w, str) else dump_model(w) for c, w in want.items()})
+            per_pool[node.pool] = (want, text)
+        want, text = per_pool[node.pool]
+        key = (node.facts_digest, _fixed_declared(node), node.hardware_class, text)
+        groups.setdefault(key, []).append(node)
+        wants[key] = want
+    found = [Group(tuple(sorted(members, key=lambda n: n.name)), wants[key]) for key, members in groups.items()]
+    return tuple(sorted(found, key=lambda g: g.nodes[0].name))
+
+
+def _fixed_declared(node: Node) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return what people declared that changes the state of nodes with equal facts."""
+    return tuple(sorted(node.state.items()))
+
+
+def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = ()) -> Cohort | Diagnostic:
+    """Find the path of one group, or the diagnostic that says why there is none."""
+    node, accepted = group.nodes[0], accepted_names(target)
+    problem = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize)
+    try:
+        path = find_path(problem, matrices)
+        if path is None:
+            freed = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize, free=True)
+            path = find_path(freed, matrices)
+    except SearchLimitError:
+        path = None
+    if path is None:
+        return refusal_diagnostic(explain_refusal(problem, matrices), group)
+    major = default_version(group.want, node, matrices).split(".")[0]
+    listed = build_steps(path, node, group.want, matrices, cuda_major=major, accepted=accepted)
+    if listed.failure:
+        refusal = Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
+        return refusal_diagnostic(refusal, group)
+    cohort = Cohort(
+        id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
+        nodes=tuple(n.name for n in group.nodes), start=_plain(path.states[0]), goal=_plain(path.states[-1]),
+        steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
+        no_return_why=listed.no_return_why, inherited=_inherited(problem, matrices), cost=_cost(path, problem),
+    )
+    slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
+    return cohort.model_copy(update={"id": f"c-{slug}-{digest(dump_model(cohort))[7:13]}"})
+
+
+def _plain(state: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return dict(sorted(state.items()))
+
+
+def _cost(path: Path, problem: Problem) -> dict[str, int]:
+    cost = {name: path.cost.get(name, 0) for name in ("reboots", "risks", "steps", "minutes")}
+    return {**cost, "drains": int(bool(path.transitions))}
+
+
+def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
+    bad = [j for j in judge_state(problem.start, matrices) if j.blocking and j.verdict is not Verdict.SUPPORTED]
+    return tuple(claimed(j, matrices) for j in bad)
+
+
+def claimed(judgement: Judgement, matrices: MatrixSet) -> Claimed:
+    """Return a judgement as a plan document carries it."""
+    source = matrices.source_of(judgement.rule, judgement.provenance) if judgement.provenance else \
+        matrices.files.get(judgement.rule, "")
+    return Claimed(claim=judgement.rule, statement=judgement.statement, source=source)
+
+
+def refusal_diagnostic(refusal: Refusal, group: Group) -> Diagnostic:
+    """Return the message for one group that has no path: reasons, sources, nodes, nearest feasible target."""
+    names = [n.name for n in group.nodes]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    pools = ", ".join(sorted({n.pool for n in group.nodes}))
+    nearest = "; or ".join(refusal.nearest[:3])
+    return Diagnostic(
+        code=f"no-path-{refusal.code}", subject=f"pool {pools}, {group.nodes[0].gpu}, {len(names)} nodes ({shown})",
+        summary="no safe path to " + (" and ".join(refusal.goals) or "the target"), why=refusal.why,
+        sources=refusal.sources[:SOURCES_MAX],
+        hint=f"nearest feasible target for pool {pools}: {nearest}" if nearest else
+             "change the target for these nodes, or leave them out with: pools: {" + pools + ": {skip: true}}",
+    )
+
+
+def with_ids(cohorts: Iterable[Cohort]) -> tuple[Cohort, ...]:
+    """Return cohorts sorted by id; equal ids (which cannot share a digest) would be a programmer error."""
+    result = tuple(sorted(cohorts, key=lambda c: c.id))
+    assert len({c.id for c in result}) == len(result), "two cohorts share an id"
+    return result
+

@@ -1,0 +1,100 @@
+"""Replays every cohort of a plan, state by state, and seals it. A plan without its seal is not written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+
+from planner.model.target import Target, ToolkitWant, Want
+from planner.schedule.plan import Cohort, Plan, Step
+from planner.validate.rules import RawMatrices, Rules, compare, in_range
+
+
+def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[str, ...]:
+    """Return every violation found by replaying the plan's paths, as sentences; empty means valid.
+
+    Checked for each cohort: steps change what they say from what is there; every intermediate state breaks nothing
+    that the start did not break (accepted names apart); the last state breaks nothing; the target's wishes for every
+    pool of the cohort are met; each step names the packages it changes; what needs a reboot reboots; the way back
+    returns to the start.
+    """
+    rules = Rules(matrices)
+    accepted = {a.risk for a in target.accept}
+    found: list[str] = []
+    for cohort in plan.cohorts:
+        found += [f"{cohort.id}: {text}" for text in _replay(cohort, rules, accepted)]
+        for pool in cohort.pools:
+            own = target.pools.get(pool)
+            want = {**target.want, **(own.want if own else {})}
+            found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal)]
+    listed = [n for c in plan.cohorts for n in c.nodes]
+    if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
+        found.append("cohorts and nodes of the plan do not match")
+    return tuple(found)
+
+
+def seal_of(plan: Plan) -> str:
+    """Return the seal of a valid plan: a digest over exactly what was replayed."""
+    replayed = [c.model_dump(mode="json", by_alias=True) for c in plan.cohorts]
+    text = json.dumps([plan.inputs, replayed], sort_keys=True, separators=(",", ":"))
+    return "replayed:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
+    state: dict[str, tuple[str, ...]] = dict(cohort.start)
+    inherited = rules.broken(state)
+    for step in cohort.steps:
+        yield from (f"step {step.id}: {text}" for text in _apply(step, state, rules))
+        worse = {b for b in rules.broken(state) if b not in inherited and not rules.names_of(b[0]) & accepted}
+        yield from (f"after step {step.id}: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(worse))
+    if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.goal.items() if v}:
+        yield "the steps do not lead to the goal that the plan states"
+    left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted}
+    yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
+    if cohort.way_back:
+        for step in cohort.way_back:
+            yield from (f"way back, {text}" for text in _apply(step, state, rules))
+        if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
+            yield "the way back does not lead to the start"
+
+
+def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules) -> Iterator[str]:
+    move = rules.moves.get(step.move)
+    if move is None:
+        yield f"no move {step.move!r} in the matrices"
+        return
+    if step.disruption != move["disruption"]:
+        yield f"disruption {step.disruption}, but the move {step.move} needs {move['disruption']}"
+    if step.disruption == "reboot" and not step.quick_gate:
+        yield "reboots without a gate after it"
+    if not step.packages.install and not step.packages.remove:
+        yield "names no package"
+    for change in step.changes:
+        if change.component not in move["components"]:
+            yield f"{change.component} is not moved by {step.move}"
+        values = state.get(change.component, ())
+        if change.from_ and not any(compare(change.from_, v) == 0 for v in values):
+            yield f"{change.component} {change.from_} is not installed before it"
+        kept = tuple(v for v in values if rules.many(change.component) and compare(v, change.from_ or "") != 0)
+        state[change.component] = (*kept, change.to) if change.to else kept
+        if len(state[change.component]) > 1:
+            state[change.component] = _sorted(state[change.component])
+
+
+def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
+    ordered: list[str] = []
+    for value in values:
+        place = sum(1 for v in ordered if compare(v, value) < 0)
+        ordered.insert(place, value)
+    return tuple(ordered)
+
+
+def _unmet(want: Want, goal: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    for component, wanted in sorted(want.items()):
+        values = goal.get(component, ())
+        if isinstance(wanted, ToolkitWant):
+            yield from (f"{component} {p} is missing" for p in wanted.present if not any(in_range(v, p) for v in values))
+            yield from (f"{component} {v} is still there" for v in values if any(in_range(v, a) for a in wanted.absent))
+        elif not any(in_range(v, wanted) for v in values):
+            yield f"{component} {wanted} is not reached"

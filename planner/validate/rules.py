@@ -1,0 +1,150 @@
+"""Reads rules straight from parsed YAML and applies them. Deliberately its own code: own versions, own conditions.
+
+Nothing here is shared with ``planner.check``, ``planner.search`` or the compiled index, so that a mistake there cannot
+hide itself here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+State = Mapping[str, tuple[str, ...]]
+RawMatrices = Iterable[tuple[str, Mapping[str, Any]]]   # (file name, parsed YAML), overlays after shipped files
+
+
+def compare(left: str, right: str) -> int:
+    """Compare two versions: numbers numerically, letters before the end, missing numbers as zero; -1, 0 or 1."""
+    a, b = (re.findall(r"\d+|[A-Za-z]+", text.lower()) for text in (left, right))
+    for index in range(max(len(a), len(b))):
+        x, y = (part[index] if index < len(part) else None for part in (a, b))
+        if x == y:
+            continue
+        rank_x, rank_y = _rank(x), _rank(y)
+        if rank_x != rank_y:
+            return -1 if rank_x < rank_y else 1
+    return 0
+
+
+def _rank(part: str | None) -> tuple[int, int, str]:
+    if part is None:
+        return (1, 0, "")
+    return (1, int(part), "") if part.isdigit() else (0, 0, part)
+
+
+def in_range(version: str, text: str) -> bool:
+    """Tell whether a version lies in a range text (same language as the matrices use)."""
+    return any(all(_meets(version, c) for c in _split(part)) for part in text.split("|"))
+
+
+def _split(part: str) -> list[str]:
+    joined = re.sub(r"(>=|<=|==|!=|>|<)\s+", r"\1", part.strip())
+    return [c for c in re.split(r"[\s,]+", joined) if c]
+
+
+def _meets(version: str, constraint: str) -> bool:
+    match = re.match(r"(>=|<=|==|!=|>|<)?(.*)\Z", constraint)
+    assert match is not None
+    operator, bound = match.group(1), match.group(2)
+    if operator is None:
+        if bound == "*":
+            return True
+        wanted = re.findall(r"\d+|[A-Za-z]+", bound.removesuffix(".*").lower())
+        have = re.findall(r"\d+|[A-Za-z]+", version.lower())
+        same = len(have) >= len(wanted) and all(_rank(x) == _rank(y) for x, y in zip(have, wanted, strict=False))
+        return same or compare(version, bound.removesuffix(".*")) == 0
+    order = compare(version, bound)
+    return {">=": order >= 0, "<=": order <= 0, ">": order > 0, "<": order < 0, "==": order == 0, "!=": order != 0}[operator]
+
+
+class Rules:
+    """All rules of the raw matrices, later files winning by name."""
+
+    def __init__(self, files: RawMatrices) -> None:
+        tables: dict[str, dict[str, Mapping[str, Any]]] = {k: {} for k in ("components", "moves", "families", "lockstep", "claims")}
+        for _, raw in files:
+            for section, table in tables.items():
+                for entry in raw.get(section) or ():
+                    table.pop(entry["name"], None)
+                    table[entry["name"]] = entry
+        self.components, self.moves = tables["components"], tables["moves"]
+        self.families, self.lockstep = tables["families"], tables["lockstep"]
+        self.claims = [c for c in tables["claims"].values() if not c.get("tombstone")]
+
+    def many(self, component: str) -> bool:
+        """Tell whether several values of a component live side by side."""
+        return bool(self.components.get(component, {}).get("many", False))
+
+    def value_meets(self, component: str, value: str, condition: Any) -> bool:
+        """Tell whether one value meets one condition as written in the file."""
+        if isinstance(condition, list):
+            return any(self.value_meets(component, value, c) for c in condition)
+        if condition in ("present", "absent"):
+            return bool(condition == "present")
+        if self.components.get(component, {}).get("values", "version") == "text":
+            return fnmatchcase(value, str(condition))
+        return in_range(value, str(condition))
+
+    def meets(self, state: State, component: str, condition: Any) -> bool | None:
+        """Tell whether a state meets a condition; None where the component is not known."""
+        if component not in state:
+            return None
+        allows_none = condition == "absent" or (isinstance(condition, list) and "absent" in condition)
+        if not state[component]:
+            return allows_none
+        return any(self.value_meets(component, v, condition) for v in state[component])
+
+    def broken(self, state: State) -> set[tuple[str, tuple[str, ...]]]:
+        """Return every broken or (in a closed family) unanswered rule as (rule, values it is about)."""
+        found: set[tuple[str, tuple[str, ...]]] = set()
+        for claim in self.claims:
+            if claim.get("severity", "error") == "error":
+                found |= self._broken_claim(claim, state)
+        for group in self.lockstep.values():
+            found |= self._broken_lockstep(group, state)
+        for family in self.families.values():
+            found |= self._uncovered(family, state)
+        return found
+
+    def _broken_claim(self, claim: Mapping[str, Any], state: State) -> set[tuple[str, tuple[str, ...]]]:
+        side_by_side = [c for c in claim["if"] if self.many(c)]
+        split = next((c for c in side_by_side if len(state.get(c, ())) > 1), None)
+        found = set()
+        for narrowed in [{**state, split: (v,)} for v in state[split]] if split else [dict(state)]:
+            if not all(self.meets(narrowed, c, condition) is True for c, condition in claim["if"].items()):
+                continue
+            answers = [self.meets(narrowed, c, condition) for c, condition in (claim.get("then") or {}).items()]
+            closed = bool(self.families.get(claim["family"], {}).get("closed", False))
+            if claim.get("forbids") or False in answers or (None in answers and closed):
+                found.add((claim["name"], tuple(v for c in side_by_side for v in narrowed.get(c, ()))))
+        return found
+
+    def _broken_lockstep(self, group: Mapping[str, Any], state: State) -> set[tuple[str, tuple[str, ...]]]:
+        if not all(self.meets(state, c, condition) is True for c, condition in (group.get("when") or {}).items()):
+            return set()
+        versions = [state[c][0] for c in group["components"] if state.get(c)]
+        if group["relation"] == "same-branch":
+            versions = [re.findall(r"\d+", v)[0] for v in versions if re.search(r"\d", v)]
+        differs = any(compare(versions[0], v) for v in versions[1:])
+        return {(group["name"], ())} if differs else set()
+
+    def _uncovered(self, family: Mapping[str, Any], state: State) -> set[tuple[str, tuple[str, ...]]]:
+        over, against = family.get("over"), family.get("against")
+        if not family.get("closed") or not over or (against and not state.get(against)):
+            return set()
+        if over not in state:
+            return {(family["name"], ())}
+        return {(family["name"], (v,)) for v in state[over] if not any(
+            self._covers(c, over, v, state) for c in self.claims if c["family"] == family["name"])}
+
+    def _covers(self, claim: Mapping[str, Any], over: str, value: str, state: State) -> bool:
+        if over not in claim["if"] or not self.value_meets(over, value, claim["if"][over]):
+            return False
+        return all(self.meets(state, c, condition) is not False for c, condition in claim["if"].items() if c != over)
+
+    def names_of(self, rule: str) -> set[str]:
+        """Return the names under which a user may accept a rule: its own and its risk's."""
+        claim = next((c for c in self.claims if c["name"] == rule), {})
+        return {rule, str(claim.get("risk") or rule)}
