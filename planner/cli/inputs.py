@@ -1,0 +1,81 @@
+"""Reads the documents that verbs take; every complaint names file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from planner.data import data_dir
+from planner.diagnostics import Diagnostic
+from planner.documents import parse_yaml, validate
+from planner.errors import FactsError, InputError, PlannerError
+from planner.facts.schema import FactDocument
+from planner.matrix.index import MatrixSet
+from planner.matrix.load import load_matrices
+from planner.model.target import Target
+
+FORMATS = click.Choice(["table", "json"])
+
+matrix_option = click.option(
+    "--matrix", "overlays", multiple=True, type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of further matrix files; later ones win over shipped ones. May be repeated.",
+)
+facts_option = click.option(
+    "--facts", "facts_path", required=True, type=click.Path(path_type=Path), help="facts.json of planner discover.",
+)
+
+
+def read_text(path: Path, error: type[PlannerError] = InputError) -> str:
+    """Return a file's text.
+
+    Raises:
+        PlannerError: (``error``) it does not exist or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise error(Diagnostic(code="file-missing", subject=str(path), summary="no such file",
+                               hint=f"give the path of an existing file instead of {path}")) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise error(Diagnostic(code="file-unreadable", subject=str(path), summary=str(exc), hint=f"check {path}")) from exc
+
+
+def load_facts(path: Path) -> FactDocument:
+    """Read ``facts.json``.
+
+    Raises:
+        FactsError: It is missing, broken, or of another schema.
+    """
+    text = read_text(path, FactsError)
+    try:
+        raw: Any = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        line = getattr(exc, "lineno", 1)
+        raise FactsError(Diagnostic(code="bad-json", subject=f"{path}:{line}", summary=f"cannot parse JSON: {exc}",
+                                    hint="write it again with: planner discover -i INVENTORY --out facts.json")) from exc
+    return validate(FactDocument, raw, name=str(path), error=FactsError)
+
+
+def load_target(path: Path) -> Target:
+    """Read ``target.yml``.
+
+    Raises:
+        InputError: It is missing, no YAML, or not a target; names file and line.
+    """
+    text = read_text(path)
+    raw = parse_yaml(text, name=str(path))
+    return validate(Target, raw, name=str(path), text=text)
+
+
+def load_rules(overlays: tuple[Path, ...]) -> MatrixSet:
+    """Return the shipped matrices with the user's overlays on top."""
+    return load_matrices(data_dir("matrices"), overlays)
+
+
+def raw_matrices(overlays: tuple[Path, ...]) -> list[tuple[str, Any]]:
+    """Return the matrices as parsed YAML and nothing more: what the validator reads."""
+    files = [p for folder in (data_dir("matrices"), *overlays) for p in sorted(folder.glob("*.yml"))]
+    return [(p.name, parse_yaml(p.read_text(encoding="utf-8"), name=str(p))) for p in files]
