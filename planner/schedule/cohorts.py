@@ -124,6 +124,7 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
         nodes=tuple(n.name for n in group.nodes), start=_plain(path.states[0]), goal=_plain(path.states[-1]),
+        installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, inherited=_inherited(problem, matrices), cost=_cost(path, problem),
     )
