@@ -1,0 +1,5 @@
+"""Gives every test here a desk."""
+
+from hostile_desk import desk
+
+__all__ = ["desk"]
