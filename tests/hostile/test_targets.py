@@ -19,7 +19,7 @@ def _bomb() -> str:
         ('schema: planner.target/1\nname: t\nwant: {driver: "580\n', ("bad-yaml", "target.yml:", "hint:")),
         (HEAD + "want:\n  driver: '>=580'\nwannt: {}\n", ("target.yml:5", "wannt", "hint:")),
         (HEAD + "name: again\n", ("bad-yaml", "target.yml:3", "duplicate key 'name'")),
-        (HEAD + "want:\n  driver: 'newest please'\n", ("target.yml:3", "driver")),
+        (HEAD + "want:\n  driver: 'newest please'\n", ("target.yml:4", "driver")),
         (HEAD + "rollout: {max_unavailable: '200%'}\n", ("target.yml:3", "200%")),
         (HEAD + "rollout:\n  max_unavailable: -1\n", ("target.yml:4", "negative")),
         (HEAD + "rollout:\n  growth: 0.5\n", ("target.yml:4", "growth")),
