@@ -1,0 +1,76 @@
+"""Entry of the probe: ``facts``, ``gate`` and ``pid``; one JSON document on standard output.
+
+Kept readable by interpreters older than the probe supports, so that they are refused by name and not by a syntax error.
+"""
+
+import json
+import sys
+from typing import Any, List, Optional, Tuple
+
+OLDEST = (3, 8)
+USAGE = "usage: probe facts [--request JSON|@FILE] | gate --request JSON|@FILE | pid PID"
+
+
+def main(argv: "Optional[List[str]]" = None) -> int:
+    """Run one sub-command and return the exit status: 0 answered, 1 failed, 2 wrong use, 3 interpreter too old."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.version_info < OLDEST:
+        sys.stderr.write("probe: Python %d.%d is too old, %d.%d or newer is needed (%s)\n"
+                         % (sys.version_info[0], sys.version_info[1], OLDEST[0], OLDEST[1], sys.executable))
+        return 3
+    try:
+        command, request = _parse(arguments)
+    except ValueError as exc:
+        sys.stderr.write("probe: %s\n%s\n" % (exc, USAGE))
+        return 2
+    document = _run(command, request)
+    sys.stdout.write(json.dumps(document, sort_keys=True) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _run(command: str, request: "Any") -> "Any":
+    if command == "facts":
+        from .observe import observe  # nothing is imported before the interpreter was checked
+
+        return observe(request)
+    if command == "pid":
+        from .pid import read_pid
+
+        return read_pid(request)
+    from .gate import run_gate
+
+    return run_gate(request)
+
+
+def _parse(arguments: "List[str]") -> "Tuple[str, Any]":
+    """Return (sub-command, request). Raises ValueError with what is wrong."""
+    if not arguments or arguments[0] not in ("facts", "gate", "pid"):
+        raise ValueError("no sub-command" if not arguments else "unknown sub-command %r" % arguments[0])
+    command, rest = arguments[0], arguments[1:]
+    if command == "pid":
+        if len(rest) != 1 or not rest[0].isdigit():
+            raise ValueError("pid takes one number")
+        return command, int(rest[0])
+    if not rest:
+        return command, {}
+    if len(rest) != 2 or rest[0] != "--request":
+        raise ValueError("unexpected argument %r" % rest[0])
+    text = rest[1]
+    if text.startswith("@"):
+        try:
+            with open(text[1:], encoding="utf-8") as stream:
+                text = stream.read()
+        except OSError as exc:
+            raise ValueError("cannot read the request: %s" % exc) from exc
+    try:
+        request = json.loads(text)
+    except ValueError as exc:
+        raise ValueError("the request is not JSON: %s" % exc) from exc
+    if not isinstance(request, dict):
+        raise ValueError("the request is not an object")
+    return command, request
+
+
+if __name__ == "__main__":
+    sys.exit(main())
