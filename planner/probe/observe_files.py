@@ -12,14 +12,16 @@ from .observe_run import FILE_MAX, read_text
 
 PLAIN_FILES = (
     "/etc/os-release", "/etc/machine-id", "/proc/sys/kernel/random/boot_id", "/proc/version",
-    "/proc/sys/kernel/osrelease", "/sys/module/nvidia/version", "/proc/driver/nvidia/version",
-    "/etc/default/grub", "/etc/cuda-version", "/proc/sys/fs/binfmt_misc/WSLInterop",
+    "/proc/sys/kernel/osrelease", "/sys/class/dmi/id/product_serial", "/sys/class/dmi/id/product_uuid",
+    "/sys/module/nvidia/version", "/proc/driver/nvidia/version", "/etc/default/grub", "/etc/cuda-version",
+    "/proc/sys/fs/binfmt_misc/WSLInterop",
 )
 PRESENT = (
     "/usr/bin/nvidia-uninstall", "/var/log/nvidia-installer.log", "/run/nvidia/driver/usr/bin/nvidia-smi",
     "/run/nvidia/validations", "/run/nvidia/driver", "/run/ostree-booted", "/usr/lib/wsl/lib/libcuda.so.1",
-    "/dev/dxg", "/.dockerenv", "/run/.containerenv", "/sys/firmware/efi", "/etc/warewulf",
-    "/usr/bin/nv-fabricmanager", "/usr/bin/nvidia-imex", "/proc/driver/nvidia-nvswitch",
+    "/dev/dxg", "/.dockerenv", "/run/.containerenv", "/sys/firmware/efi", "/sys/firmware/acpi",
+    "/sys/firmware/memmap", "/etc/warewulf", "/usr/bin/nv-fabricmanager", "/usr/bin/nvidia-imex",
+    "/proc/driver/nvidia-nvswitch",
 )
 LIBRARY = re.compile(r"^lib(cuda|nvidia-ml|cudnn|nccl|nvinfer)\.so\.[0-9][0-9.]*$")
 LIBRARY_DIRS = (
@@ -41,6 +43,7 @@ DIST = re.compile(
     r"|paddlepaddle_gpu|mxnet[a-z0-9_]*|nvidia_[a-z0-9_]+)-([^-]+)\.dist-info$")
 CONDA = re.compile(r"^(cudatoolkit|cuda-version|cuda-cudart|cuda-runtime|cudnn|nccl|pytorch|tensorflow|tensorflow-base"
                    r"|jaxlib|pytorch-cuda)-[^/]+\.json$")
+ROOT_IN_TEXT = re.compile(r"(/[A-Za-z0-9._/+-]*cuda[A-Za-z0-9._/+-]*)", re.I)
 ENV_ROOTS = ("/opt", "/usr/local", "/home", "/root", "/srv", "/usr/lib/python3")
 ENV_DEPTH = 8
 ENV_DIRS_MAX = 20_000
@@ -69,7 +72,7 @@ def observe_files() -> dict[str, Any]:
 
 
 def observe_toolkits() -> dict[str, Any]:
-    """Return toolkits and libraries: ``{"toolkits": [...], "libraries": [...], "module_files": {...}}``.
+    """Return toolkits and libraries: ``{"toolkits": [...], "libraries": [...]}``.
 
     May touch network mounts, so call it in a bounded child.
     """
@@ -83,9 +86,16 @@ def observe_toolkits() -> dict[str, Any]:
     toolkits: dict[str, dict[str, Any]] = {}
     for pattern in TOOLKIT_DIRS:
         for folder in sorted(glob.glob(pattern)):
-            _toolkit(folder, toolkits)
+            _toolkit(folder, "usr-local" if folder.startswith("/usr/local/") else "opt", toolkits)
+    for path, text in sorted(_module_files().items()):
+        for folder in sorted(set(ROOT_IN_TEXT.findall(text))):
+            _toolkit(_root_of(folder), "module", toolkits, path)
+    for entry in _path_lines():
+        source = "LD_LIBRARY_PATH" if "LD_LIBRARY_PATH" in entry["line"] else "PATH"
+        for folder in ROOT_IN_TEXT.findall(entry["line"]):
+            _toolkit(_root_of(folder), source, toolkits, entry["path"])
     return {"libraries": [{"path": p, "found_as": libraries[p]} for p in sorted(libraries)],
-            "toolkits": [toolkits[p] for p in sorted(toolkits)], "module_files": _module_files()}
+            "toolkits": [toolkits[p] for p in sorted(toolkits)]}
 
 
 def describe_toolkit(folder: str) -> dict[str, Any] | None:
@@ -96,18 +106,22 @@ def describe_toolkit(folder: str) -> dict[str, Any] | None:
         if text is not None:
             texts[name] = text
     nvcc = os.path.join(folder, "bin", "nvcc")
-    has_nvcc = os.path.exists(nvcc)
-    runtime = [n for n in _names(os.path.join(folder, "lib64")) if n.startswith("libcudart.so.")]
-    if not texts and not has_nvcc and not runtime:
-        return None
-    return {"path": folder, "texts": texts, "nvcc": nvcc if has_nvcc else None, "runtime": sorted(runtime)}
+    if not texts and not os.path.exists(nvcc):
+        return None         # runtime libraries alone are no toolkit
+    return {"path": folder, "texts": texts, "nvcc": nvcc if os.path.exists(nvcc) else None}
 
 
-def _toolkit(folder: str, toolkits: dict[str, dict[str, Any]]) -> None:
+def _root_of(folder: str) -> str:
+    """Return the toolkit that a directory on a path belongs to: without ``/bin``, ``/lib64`` and the like."""
+    return re.sub(r"/(bin|lib|lib64|include|targets/[^/]+/lib|extras/CUPTI/lib64)/*$", "", folder.rstrip("/"))
+
+
+def _toolkit(folder: str, source: str, toolkits: dict[str, dict[str, Any]], named_in: str = "") -> None:
     real = os.path.realpath(folder)
     found = describe_toolkit(real)
     if found is None:
         return
+    found.update(source=source, named_in=named_in)
     known = toolkits.setdefault(real, found)
     if folder == "/usr/local/cuda":
         known["default"] = True
