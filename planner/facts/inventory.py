@@ -26,8 +26,9 @@ Declared = Mapping[str, str | tuple[str, ...] | bool]
 PREFIX = "planner_"
 # What people may declare about a node, prefix removed. Another key is an error: a misspelt one would change a plan.
 KNOWN_KEYS = (
-    "pool", "environment", "failure_domain", "nvlink_domain", "comm_domain", "scheduler", "workloads",
-    "workload_runtimes", "role", "slurm_node", "drain_command", "undrain_command", "drain_timeout_s", "reboot_timeout_s",
+    "pool", "environment", "failure_domain", "nvlink_domain", "comm_domain", "scheduler",
+    "workloads", "workload_runtimes", "role", "slurm_node", "drain_command", "undrain_command",
+    "drain_timeout_s", "reboot_timeout_s",
 )
 ENVIRONMENTS = ("staging", "production", "development")
 CONNECTION_KEYS = ("ansible_connection", "ansible_host", "ansible_port")
