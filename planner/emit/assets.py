@@ -1,0 +1,25 @@
+"""Reads what every bundle carries unchanged: roles, modules, Ansible's configuration, the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.data import data_dir, probe_zip
+
+KINDS = ("roles", "library", "module_utils")
+PROBE_PATH = "files/probe.zip"
+
+
+def load_assets() -> Mapping[str, bytes]:
+    """Return bundle path -> content of everything that does not depend on the plan.
+
+    Raises:
+        PlannerError: The installation is incomplete.
+    """
+    root = data_dir("playbooks")
+    found = {"ansible.cfg": (root / "ansible.cfg").read_bytes(), PROBE_PATH: probe_zip()}
+    for kind in KINDS:
+        for path in sorted((root / kind).rglob("*")):
+            if path.is_file() and path.suffix in (".yml", ".py"):
+                found[path.relative_to(root).as_posix()] = path.read_bytes()
+    return found

@@ -1,0 +1,243 @@
+"""PLAN.md: what a reviewer of a pull request needs to say yes or no. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
+
+NAMES_SHOWN = 8
+_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "'", "[": "\\[", "*": "\\*"})
+_MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "'"})
+
+
+def render_review(plan: Plan) -> str:
+    """Return the Markdown text: what changes, where, in which order, why, at what risk, and how to get back."""
+    sections = (_head, _changes, _order, _paths, _capacity, _risks, _way_back, _left_out, _running)
+    return "\n\n".join("\n".join(section(plan)) for section in sections).rstrip() + "\n"
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    moving = [c for c in plan.cohorts if c.steps]
+    nodes = sum(len(c.nodes) for c in moving)
+    yield f"# Plan {text(plan.name)}"
+    yield ""
+    yield (f"{count(nodes, 'node')} of {len(plan.nodes)} will change, in {count(len(plan.waves), 'wave')}, "
+           f"within {hours(plan.eta_minutes)} at worst (soaks included, drains not).")
+    yield ""
+    yield from table(("", ""), [
+        ("Policy", plan.policy), ("Plan", f"`{plan.digest}`"), ("Seal of the validator", f"`{text(plan.seal)}`"),
+        *((f"Input: {text(name)}", f"`{text(value)}`") for name, value in sorted(plan.inputs.items())),
+        ("Made by", f"planner {text(plan.planner_version)}"),
+    ])
+
+
+def _changes(plan: Plan) -> Iterator[str]:
+    yield "## What changes"
+    yield ""
+    rows = [
+        (f"`{c.id}`", str(len(c.nodes)), text(c.gpu), text(", ".join(c.pools)),
+         _difference(c) or "nothing: already there", str(len(c.steps)), str(c.cost.get("reboots", 0)),
+         str(c.cost.get("minutes", 0)))
+        for c in plan.cohorts
+    ]
+    yield from table(("cohort", "nodes", "GPUs", "pools", "changes", "steps", "reboots", "minutes a node"), rows)
+    yield ""
+    for cohort in plan.cohorts:
+        yield f"- `{cohort.id}`: {names(cohort.nodes)}"
+
+
+def _difference(cohort: Cohort) -> str:
+    """Return every component whose values differ between start and goal."""
+    parts = []
+    for name in sorted(set(cohort.start) | set(cohort.goal)):
+        old, new = cohort.start.get(name, ()), cohort.goal.get(name, ())
+        if old != new and any(c.component == name for s in cohort.steps for c in s.changes):
+            parts.append(f"{text(name)} {text(', '.join(old)) or '(none)'} → {text(', '.join(new)) or '(none)'}")
+    return "<br>".join(parts)
+
+
+def _order(plan: Plan) -> Iterator[str]:
+    yield "## In which order"
+    yield ""
+    yield "```mermaid"
+    yield "flowchart LR"
+    for place, wave in enumerate(plan.waves):
+        nodes = sum(len(b.nodes) for b in wave.batches)
+        size = f"{count(nodes, 'node')} in {count(len(wave.batches), 'batch', 'batches')}"
+        yield f'  {_key(place)}["{label(wave.id)}: {wave.kind}<br>{size}"]'
+        if place:
+            before = plan.waves[place - 1]
+            yield f'  {_key(place - 1)} -->|"{_between(before)}"| {_key(place)}'
+    yield "```"
+    yield ""
+    rows = [(f"`{w.id}`", w.kind, f"`{b.id}`", names(b.nodes), str(b.minutes), _after(w) if b is w.batches[-1] else "")
+            for w in plan.waves for b in w.batches]
+    yield from table(("wave", "kind", "batch", "nodes", "minutes", "then"), rows)
+
+
+def _key(place: int) -> str:
+    return f"wave{place + 1}"
+
+
+def _between(wave: Wave) -> str:
+    words = [f"soak {wave.soak_minutes} min"] * (wave.soak_minutes > 0) + ["approval"] * wave.approval
+    return ", ".join(words) or "gates pass"
+
+
+def _after(wave: Wave) -> str:
+    soak = [f"soak {wave.soak_minutes} minutes"] * (wave.soak_minutes > 0)
+    return ", ".join(soak + ["wait for a person's approval"] * wave.approval)
+
+
+def _paths(plan: Plan) -> Iterator[str]:
+    yield "## Why this path"
+    for cohort in plan.cohorts:
+        if not cohort.steps:
+            continue
+        yield ""
+        yield f"### `{cohort.id}`: {count(len(cohort.nodes), 'node')} with {text(cohort.gpu)}"
+        yield ""
+        yield "```mermaid"
+        yield "flowchart LR"
+        yield '  start(["today"])'
+        before = "start"
+        for step in cohort.steps:
+            gate = "<br>quick gate" if step.quick_gate else ""
+            key = f"step{cohort.steps.index(step) + 1}"
+            yield f'  {key}["{label(step.id)}: {label(step.title)}<br>{step.disruption}, {step.minutes} min{gate}"]'
+            yield f"  {before} --> {key}"
+            before = key
+        yield '  goal(["full gate, back in service"])'
+        yield f"  {before} --> goal"
+        yield "```"
+        for step in cohort.steps:
+            yield ""
+            yield from _step(step)
+
+
+def _step(step: Step) -> Iterator[str]:
+    yield f"#### {text(step.id)}: {text(step.title)}"
+    yield ""
+    if step.packages.install or step.packages.remove:
+        rows = [(f"`{name}`", f"`{version}`") for name, version in sorted(step.packages.install.items())]
+        rows += [(f"`{name}`", "removed") for name in step.packages.remove]
+        yield from table((f"package ({step.packages.manager})", "version"), rows)
+        yield ""
+    for link, goal in sorted(step.links.items()):
+        yield f"- Link `{text(link)}` points to `{text(goal)}`."
+    if step.restarts:
+        yield f"- Restarted: {', '.join(f'`{text(unit)}`' for unit in step.restarts)}."
+    yield from (f"- Why: {claim(item)}" for item in step.because)
+    yield from (f"- Crossed: {text(note)}" for note in step.notes)
+    yield from (f"- **Risk accepted:** {text(risk)}" for risk in step.risks)
+
+
+def _capacity(plan: Plan) -> Iterator[str]:
+    yield "## Capacity"
+    yield ""
+    rows = [(text(pool), str(p.nodes), str(p.max_unavailable),
+             "" if p.max_unavailable_per_domain is None else str(p.max_unavailable_per_domain), names(p.already_down))
+            for pool, p in sorted(plan.pools.items())]
+    yield from table(("pool", "nodes", "unavailable at most", "per failure domain", "down already"), rows)
+    rules = plan.rollout
+    yield ""
+    yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will {rules.on_failure}. "
+           f"A drain is waited for {hours(rules.drain_timeout_minutes)}, "
+           f"a reboot {hours(rules.reboot_timeout_minutes)}.")
+
+
+def _risks(plan: Plan) -> Iterator[str]:
+    yield "## Risks and warnings"
+    yield ""
+    inherited = [(c, item) for c in plan.cohorts for item in c.inherited]
+    lines = [f"- Accepted risk: {claim(item)}" for item in plan.risks]
+    lines += [f"- Warning: {text(item)}" for item in plan.warnings]
+    lines += [f"- Wrong already at the start, in `{c.id}`: {claim(item)}" for c, item in inherited]
+    yield from lines or ["None is known."]
+
+
+def _way_back(plan: Plan) -> Iterator[str]:
+    yield "## The way back"
+    yield ""
+    yield ("Old packages are fetched before a node is drained, as far as a repository still has them; "
+           "what could not be kept stands in the node's record.")
+    for cohort in plan.cohorts:
+        if not cohort.steps:
+            continue
+        yield ""
+        yield f"### Back from `{cohort.id}`"
+        yield ""
+        if cohort.no_return_after:
+            yield f"- **Point of no return: step {text(cohort.no_return_after)}.** {text(cohort.no_return_why)}"
+        for step in cohort.way_back:
+            acts = [f"`{n}={v}`" for n, v in sorted(step.packages.install.items())]
+            acts += [f"remove `{n}`" for n in step.packages.remove]
+            yield f"- {text(step.title)} ({step.disruption}): {', '.join(acts) or 'no package'}"
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    yield "## Left out"
+    yield ""
+    rows = [(f"`{text(e.node)}`", text(e.reason), text(e.detail), text(e.hint)) for e in plan.excluded]
+    if rows:
+        yield from table(("node", "reason", "detail", "hint"), rows)
+    else:
+        yield "No node of the inventory."
+
+
+def _running(plan: Plan) -> Iterator[str]:
+    yield "## How it is run"
+    yield ""
+    yield ("With planner: canaries first, the rest after approval. "
+           "Without planner, in this directory, one batch after another:")
+    yield ""
+    yield "```sh"
+    yield "planner apply . --canary"
+    for wave in plan.waves:
+        for batch in wave.batches:
+            yield f"ansible-playbook -i INVENTORY {wave.play} --limit {','.join(batch.nodes)}"
+    yield "```"
+    yield ""
+    yield "A play refuses to start before the wave before it has passed; `--check` lets the package managers simulate."
+
+
+def text(value: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    return " ".join(value.split()).translate(_MARKDOWN)
+
+
+def label(value: str) -> str:
+    """Return a text for a quoted Mermaid label."""
+    return " ".join(value.split()).translate(_MERMAID)
+
+
+def claim(item: Claimed) -> str:
+    """Return one claim with its name and source."""
+    source = f" — {text(item.source)}" if item.source else ""
+    return f"{text(item.statement)} (`{text(item.claim)}`){source}"
+
+
+def names(nodes: Iterable[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    listed = list(nodes)
+    more = f" and {len(listed) - NAMES_SHOWN} more" if len(listed) > NAMES_SHOWN else ""
+    return ", ".join(text(n) for n in listed[:NAMES_SHOWN]) + more
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def hours(minutes: int) -> str:
+    """Return minutes as people say them: 45 min, 3 h 20 min."""
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table; cells are Markdown already."""
+    yield f"| {' | '.join(header)} |"
+    yield "|" + " --- |" * len(header)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
