@@ -123,8 +123,7 @@ class _Raw:
 
     def _owners(self) -> dict[str, str]:
         if self.family == "dnf":
-            answer = self.commands.get("rpm_owners", {})
-            return packages.parse_rpm_owners(self.out("rpm_owners"), answer.get("paths", ()))
+            return packages.parse_rpm_owners(self.out("rpm_owners"))
         return packages.parse_dpkg_owners(self.out("dpkg_owners"))
 
     def owner(self, path: str) -> str | None:

@@ -86,9 +86,7 @@ def _rpm(wanted: Pattern[str], globs: list[str], commands: dict[str, Any], paths
         return
     commands["rpm_packages"] = _filtered(run_command(["rpm", "-qa", "--qf", RPM_FORMAT], 120), wanted)
     if paths and commands["rpm_packages"]["stdout"]:
-        owners = run_command(["rpm", "-qf", "--qf", "%{NAME}\n", *list(paths)], 60)
-        owners["paths"] = list(paths)
-        commands["rpm_owners"] = owners
+        commands["rpm_owners"] = _rpm_owners(paths)
     if not globs:
         return
     query = ["-q", "repoquery", "--available", "--show-duplicates", "--qf", DNF_FORMAT, *sorted(set(globs))]
@@ -97,6 +95,16 @@ def _rpm(wanted: Pattern[str], globs: list[str], commands: dict[str, Any], paths
         cached = run_command(["dnf", "-C", *query], 60)      # a mirror that is down must not hide what is cached
         answer = cached if cached["rc"] == 0 else answer
     commands["dnf_available"] = answer
+
+
+def _rpm_owners(paths: list[str]) -> dict[str, Any]:
+    """Ask for one path at a time: several owners of one file would shift the lines of a common answer."""
+    lines = []
+    for path in paths:
+        answer = run_command(["rpm", "-qf", "--qf", "%{NAME}\n", path])
+        if answer["rc"] == 0 and answer["stdout"].strip():
+            lines.append("%s|%s\n" % (path, answer["stdout"].split()[0]))
+    return {"argv": ["rpm", "-qf"], "rc": 0, "stdout": "".join(lines), "stderr": ""}
 
 
 def _filtered(answer: dict[str, Any], wanted: Pattern[str]) -> dict[str, Any]:

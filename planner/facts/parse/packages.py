@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from planner.model.version import version_key
 
@@ -12,8 +11,10 @@ _DEBIAN_ARCHES = "amd64|arm64|i386|armel|armhf|ppc64el|s390x|riscv64|sbsa"
 _AUDIT_WORDS = re.compile(
     r"half configured|half installed|unpacked but not yet configured|in a mess|awaiting processing|triggers pending"
     r"|missing the md5sums|missing the list control file|not (?:yet )?configured")
-_STATES = {"U": "unpacked, not configured", "F": "half configured", "H": "half installed", "W": "waits for a trigger",
-           "t": "trigger pending"}
+_STATES = {
+    "U": "unpacked but not yet configured", "F": "half configured", "H": "half installed", "W": "waits for a trigger",
+    "t": "trigger pending",
+}
 
 
 def parse_dpkg(text: str, arch: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -79,7 +80,8 @@ def debian_arch(machine: str) -> str:
 
 def parse_holds(text: str) -> tuple[str, ...]:
     """Parse ``apt-mark showhold``: one name a line."""
-    return tuple(sorted({line.strip().partition(":")[0] for line in text.splitlines() if line.strip()}))
+    names = (re.fullmatch(r"([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)?", line.strip()) for line in text.splitlines())
+    return tuple(sorted({name.group(1) for name in names if name}))
 
 
 def parse_versionlock(text: str) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ def parse_versionlock(text: str) -> tuple[str, ...]:
         pattern = re.sub(r"^\d+:", "", line.lstrip("!"))          # yum's spelling puts the epoch first
         full = re.match(r"^(.+)-(?:\d+:)?[^-]+-[^-]+$", pattern)
         names.add(full.group(1) if full else pattern)
-    return tuple(sorted(names))
+    return tuple(sorted(n for n in names if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+*-]*", n)))
 
 
 def parse_dpkg_owners(text: str) -> dict[str, str]:
@@ -112,10 +114,10 @@ def parse_dpkg_owners(text: str) -> dict[str, str]:
     return owners
 
 
-def parse_rpm_owners(text: str, paths: Sequence[str]) -> dict[str, str]:
-    """Parse ``rpm -qf`` answers, one line a path in the order they were asked; ``is not owned`` is left out."""
-    return {path: line.strip() for path, line in zip(paths, text.splitlines(), strict=False)
-            if line.strip() and " " not in line.strip()}
+def parse_rpm_owners(text: str) -> dict[str, str]:
+    """Parse the probe's ``path|package`` lines, one for each path that a package owns."""
+    pairs = (line.partition("|") for line in text.splitlines())
+    return {path: name for path, _, name in pairs if path and name}
 
 
 def _merged(path: str) -> str:
