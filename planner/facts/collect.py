@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from planner.data import data_dir, probe_zip
+from planner import data
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import FactsError
@@ -177,10 +177,10 @@ def _project(request: Mapping[str, Any]) -> Iterator[str]:
     """Lay out a private directory with the play, the probe and the request."""
     with tempfile.TemporaryDirectory(prefix="planner-discover-") as folder:
         place = Path(folder)
-        (place / PLAYBOOK).write_bytes((data_dir("playbooks") / PLAYBOOK).read_bytes())
+        (place / PLAYBOOK).write_bytes((data.data_dir("playbooks") / PLAYBOOK).read_bytes())
         files = place / "files"
         files.mkdir()
-        (files / "probe.zip").write_bytes(probe_zip())
+        (files / "probe.zip").write_bytes(data.probe_zip())
         (files / "request.json").write_text(json.dumps(request, sort_keys=True), encoding="utf-8")
         yield folder
 

@@ -29,7 +29,8 @@ def ubuntu_node(machine_id: str = "a" * 32, **changes: Any) -> dict[str, Any]:
             "modinfo": answer("filename: /x/nvidia.ko\nversion:        570.195.03\nlicense:        Dual MIT/GPL\n"),
             "modinfo_version:6.8.0-85-generic": answer("570.195.03\n"),
             "dpkg_packages": answer(
-                "libnvidia-compute-570|570.195.03-0ubuntu1|amd64|ii \nnvidia-dkms-570-open|570.195.03-0ubuntu1|amd64|ii \n"
+                "libnvidia-compute-570|570.195.03-0ubuntu1|amd64|ii \n"
+                "nvidia-dkms-570-open|570.195.03-0ubuntu1|amd64|ii \n"
                 "nvidia-fabricmanager-570|570.195.03-1|amd64|ii \nlibnvidia-nscq-570|570.195.03-1|amd64|ii \n"
                 "cuda-toolkit-12-8|12.8.1-1|amd64|ii \nlibnccl2|2.27.7-1+cuda12.9|amd64|ii \n"
                 "nvidia-container-toolkit|1.17.8-1|amd64|ii \nunattended-upgrades|2.8ubuntu1|all|ii \n"
@@ -50,7 +51,7 @@ def ubuntu_node(machine_id: str = "a" * 32, **changes: Any) -> dict[str, Any]:
             "/etc/os-release": 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
             "/etc/machine-id": machine_id + "\n",
             "/sys/module/nvidia/version": "570.195.03\n",
-            "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.195.03  Release\n",
+            "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.195.03  R\n",
             "/proc/sys/kernel/random/boot_id": "00000000-0000-0000-0000-000000000001\n",
         },
         "nvml": {
