@@ -122,12 +122,22 @@ def _component(name: str, matrices: MatrixSet) -> dict[str, Any]:
 
 
 def _release(component: str, version: str, matrices: MatrixSet) -> dict[str, Any]:
+    """Return a release with the claims that are about it and those whose demand it does not meet."""
     found = matrices.release(component, version)
-    about = [c for c in matrices.claims
-             if _speaks_of(c.if_, component, version, matrices) or (component in c.then and component not in c.if_)]
+    about, met = [], 0
+    for claim in matrices.claims:
+        demand = claim.then.get(component)
+        if _speaks_of(claim.if_, component, version, matrices):
+            about.append(claim)
+        elif demand is not None and component not in claim.if_:
+            if matches_value(demand, version, text=matrices.is_text(component)):
+                met += 1
+            else:
+                about.append(claim)
     release: dict[str, Any] = dump_model(found) if found else {
         "component": component, "version": version, "note": "no release of this version is known"}
-    return {"kind": "release", **release, "claims": [_short(c, matrices) for c in about]}
+    return {"kind": "release", **release, "demands_met": f"{met} claims ask for such a version",
+            "claims": [_short(c, matrices) for c in about]}
 
 
 def _speaks_of(conditions: dict[str, Condition], component: str, value: str, matrices: MatrixSet) -> bool:

@@ -28,6 +28,7 @@ SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases",
 _SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "branch", "dashed", "dotted", "cuda_major"})
+_UNJUDGEABLE = frozenset({"bad-range", "unknown-component", "unknown-family"})   # an evaluator cannot run on these
 _BARE_BRANCH = re.compile(r"\d+\Z")
 
 
@@ -44,7 +45,7 @@ class LintReport:
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _File:
     name: str
     folder: int
@@ -78,8 +79,10 @@ def lint(directories: Sequence[Path], judge: Judge) -> LintReport:
     findings = [*_names(files)]
     for file in files:
         findings += [*_sources(file), *_references(file, matrices), *_shapes(file, matrices)]
-        findings += [*_packages(file), *_gpu_models(file), *_examples(file, matrices, judge)]
-    findings += _families(files, matrices, judge)
+        findings += [*_packages(file), *_gpu_models(file)]
+    if not _UNJUDGEABLE & {f.code for f in findings}:
+        findings += [finding for file in files for finding in _examples(file, matrices, judge)]
+        findings += _families(files, matrices, judge)
     counts = {section: sum(len(getattr(f.content, section)) for f in files) for section in SECTIONS}
     rules: list[Claim | Lockstep] = [*matrices.claims, *matrices.lockstep]
     counts |= {"files": len(files), "tombstones": len(matrices.tombstones),
@@ -138,16 +141,17 @@ def _rules(content: MatrixFile) -> Iterator[tuple[tuple[object, ...], Claim | Lo
 
 def _names(files: Sequence[_File]) -> Iterator[Diagnostic]:
     """A name stands once per directory; rules and families share one name space, as targets accept both by name."""
-    seen: dict[tuple[int, str, object], str] = {}
+    seen: dict[tuple[int, str, object], tuple[_File, str, int]] = {}
     for file in files:
         for section in SECTIONS:
             space = "rules" if section in ("claims", "lockstep", "families") else section
             for position, entry in enumerate(getattr(file.content, section)):
                 key: object = (entry.component, version_key(entry.version)) if section == "releases" else entry.name
                 shown = f"{entry.component} {entry.version}" if section == "releases" else entry.name
-                first = seen.setdefault((file.folder, space, key), file.where(section, position))
-                if first != file.where(section, position):
-                    yield file.finding("duplicate-name", (section, position), f"{shown} stands twice, first in {first}",
+                first = seen.setdefault((file.folder, space, key), (file, section, position))
+                if first != (file, section, position):
+                    where = first[0].where(*first[1:])
+                    yield file.finding("duplicate-name", (section, position), f"{shown} stands twice, first in {where}",
                                        f"rename or remove {shown}")
 
 
