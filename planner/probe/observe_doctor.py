@@ -54,9 +54,11 @@ def _apt() -> list[dict[str, Any]]:
         os.chmod(folder, 0o755)          # apt fetches as a user of its own
         for number, url in enumerate(bases[:REPOSITORIES_MAX]):
             target = os.path.join(folder, str(number))
-            answer = run_command([helper, "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10",
-                                  "-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=root",
-                                  "download-file", url, target], 30)
+            fetch = [helper, "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10",
+                     "-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=root", "download-file"]
+            answer = run_command([*fetch, url, target], 30)
+            if answer["rc"] != 0:        # older repositories sign in a file of its own
+                answer = run_command([*fetch, url[: -len("InRelease")] + "Release", target], 30)
             results.append({"url": url, "ok": answer["rc"] == 0, "error": "" if answer["rc"] == 0 else _why(answer)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -69,7 +71,7 @@ def _release_url(line: str) -> str | None:
     found = re.match(r"^(.*/dists/.+?)/[^/]+/(?:binary-|source/|i18n/|dep11/|Contents-|cnf/)", uri)
     if found:
         return found.group(1) + "/InRelease"
-    flat = re.match(r"^(.*)/(?:\./)?Packages[^/]*$", uri)
+    flat = re.match(r"^(.*?)/(?:\./)?Packages[^/]*$", uri)
     return flat.group(1) + "/InRelease" if flat else None
 
 
