@@ -157,7 +157,7 @@ def ask_nodes(
             forks=forks, timeout_s=rounds * (PROBE_SECONDS + 60)), on_event=hear)
     for name in names:
         if name not in answers.documents and name not in answers.refusals:
-            answers.refusals[name] = _refusal(name, result)
+            answers.refusals[name] = _refusal(name, inventory.path, result)
     if not answers.documents and not any(o is not HostOutcome.NOT_RUN for o in result.hosts.values()):
         raise FactsError(Diagnostic(
             code="discovery-failed", subject=inventory.path,
@@ -185,13 +185,14 @@ def _project(request: Mapping[str, Any]) -> Iterator[str]:
         yield folder
 
 
-def _refusal(name: str, result: RunResult) -> Refusal:
+def _refusal(name: str, inventory: str, result: RunResult) -> Refusal:
     """Say in words why one host gave no facts."""
     event = result.failures.get(name)
     message = _message(event) if event else ""
     outcome = result.hosts.get(name, HostOutcome.NOT_RUN)
     if outcome is HostOutcome.UNREACHABLE:
-        return Refusal(f"it cannot be reached: {message or 'no answer'}", f"try: ssh {name} true; then: planner doctor")
+        return Refusal(f"it cannot be reached: {message or 'no answer'}",
+                       f"try: ansible {name} -i {inventory} -m ansible.builtin.ping")
     for pattern, reason, hint in _CAUSES:
         if re.search(pattern, message, re.IGNORECASE):
             return Refusal(f"{reason}: {message}", hint)
@@ -210,11 +211,14 @@ _CAUSES = (
 )
 
 
+_PREFIXES = re.compile(r"^(?:Task failed: |Action failed: |Failed to connect to the host via ssh: )+")
+
+
 def _message(event: HostEvent) -> str:
     """Return the most telling line of a failed task."""
     result = event.result
     for key in ("stderr", "module_stderr", "msg", "module_stdout", "stdout"):
         text = str(result.get(key, "")).strip()
         if text and not text.startswith(("non-zero return code", "MODULE FAILURE")):
-            return " ".join(text.splitlines()[-1].split())[:300]
+            return _PREFIXES.sub("", " ".join(text.splitlines()[-1].split()))[:300]
     return str(result.get("msg", "")).strip()[:300]

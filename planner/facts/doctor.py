@@ -122,6 +122,7 @@ def node_checks(host: Host, document: Mapping[str, Any], received: float | None)
     python = str(document.get("probe", {}).get("python", ""))
     uid = document.get("probe", {}).get("uid")
     tools = access.get("tools", {})
+    present = document.get("disk", {}).get("present", ())
     family = package_family(parse_os_release(document.get("files", {}).get("/etc/os-release", "")))
     manager = {"apt": "apt-get", "dnf": "dnf"}.get(family, "")
     result = [
@@ -130,9 +131,9 @@ def node_checks(host: Host, document: Mapping[str, Any], received: float | None)
         check("become", uid == 0, "root" if uid == 0 else f"uid {uid}", "allow this user to become root (sudo)"),
         check(
             "systemd",
-            bool(tools.get("systemd-run")),
-            tools.get("systemd-run") or "no systemd-run",
-            "planner runs its steps as systemd units; install systemd",
+            bool(tools.get("systemd-run")) and "/run/systemd/system" in present,
+            "runs as pid 1" if "/run/systemd/system" in present else "does not run here",
+            "planner runs its steps as systemd units: boot the node with systemd",
         ),
         check(
             "package manager",

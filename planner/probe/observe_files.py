@@ -18,10 +18,10 @@ PLAIN_FILES = (
 )
 PRESENT = (
     "/usr/bin/nvidia-uninstall", "/var/log/nvidia-installer.log", "/run/nvidia/driver/usr/bin/nvidia-smi",
-    "/run/nvidia/validations", "/run/nvidia/driver", "/run/ostree-booted", "/usr/lib/wsl/lib/libcuda.so.1",
-    "/dev/dxg", "/.dockerenv", "/run/.containerenv", "/sys/firmware/efi", "/sys/firmware/acpi",
-    "/sys/firmware/memmap", "/etc/warewulf", "/usr/bin/nv-fabricmanager", "/usr/bin/nvidia-imex",
-    "/proc/driver/nvidia-nvswitch",
+    "/run/nvidia/validations", "/run/nvidia/driver", "/run/ostree-booted", "/run/systemd/system",
+    "/usr/lib/wsl/lib/libcuda.so.1", "/dev/dxg", "/.dockerenv", "/run/.containerenv", "/sys/firmware/efi",
+    "/sys/firmware/acpi", "/sys/firmware/memmap", "/etc/warewulf", "/usr/bin/nv-fabricmanager",
+    "/usr/bin/nvidia-imex", "/proc/driver/nvidia-nvswitch",
 )
 LIBRARY = re.compile(r"^lib(cuda|nvidia-ml|cudnn|nccl|nvinfer)\.so\.[0-9][0-9.]*$")
 LIBRARY_DIRS = (

@@ -74,7 +74,7 @@ def ubuntu_node(machine_id: str = "a" * 32, **changes: Any) -> dict[str, Any]:
             ],
         },
         "disk": {
-            "present": ["/sys/firmware/acpi", "/sys/firmware/efi"],
+            "present": ["/run/systemd/system", "/sys/firmware/acpi", "/sys/firmware/efi"],
             "efi_secure_boot": 0,
             "kernels": {
                 "6.8.0-85-generic": {"bootable": True, "modules": ["/lib/modules/x/nvidia.ko"]},

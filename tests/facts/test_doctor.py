@@ -47,6 +47,7 @@ def test_a_ready_node_lacks_nothing() -> None:
         (lambda d: d["probe"].update(python="3.6.8"), {"python": "missing"}),
         (lambda d: d["probe"].update(uid=1000), {"become": "missing"}),
         (lambda d: d["access"]["tools"].update({"systemd-run": None}), {"systemd": "missing"}),
+        (lambda d: d["disk"]["present"].remove("/run/systemd/system"), {"systemd": "missing"}),
         (lambda d: d["files"].update({"/etc/os-release": 'ID="sles"\n'}), {"package manager": "missing"}),
         (lambda d: d["access"].update(repositories=[]), {"repositories": "missing"}),
         (
