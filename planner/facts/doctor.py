@@ -154,7 +154,7 @@ def node_checks(host: Host, document: Mapping[str, Any], received: float | None)
                 "set the clock: package signatures and leases depend on it (timedatectl set-ntp true)",
             )
         )
-    if host.declared.get("scheduler") == "slurm":
+    if host.declared.get("scheduler") == "slurm" and "slurm_host" not in host.settings:
         found = access.get("scheduler", {}).get("scontrol")
         result.append(
             check("slurm", bool(found), found or "no scontrol", "install Slurm's client commands on the node")

@@ -26,9 +26,14 @@ Declared = Mapping[str, str | tuple[str, ...] | bool]
 PREFIX = "planner_"
 # What people may declare about a node, prefix removed. Another key is an error: a misspelt one would change a plan.
 KNOWN_KEYS = (
-    "pool", "environment", "failure_domain", "nvlink_domain", "comm_domain", "scheduler",
-    "workloads", "workload_runtimes", "role", "slurm_node", "drain_command", "undrain_command",
-    "drain_timeout_s", "reboot_timeout_s",
+    "pool", "environment", "failure_domain", "nvlink_domain", "comm_domain", "scheduler", "workloads",
+    "workload_runtimes", "role",
+)
+# Settings of the roles: Ansible reads them when a play runs. Accepted here by name, their values are not looked at.
+ROLE_KEYS = (
+    "slurm_node", "slurm_host", "kubernetes_node", "kubectl_host", "drain_hook", "undrain_hook", "drain_poll_s",
+    "drain_timeout_s", "change_timeout_s", "reboot_timeout_s", "gate_timeout_s", "reboot_units", "reboot_modules",
+    "python", "allow_local",
 )
 ENVIRONMENTS = ("staging", "production", "development")
 CONNECTION_KEYS = ("ansible_connection", "ansible_host", "ansible_port")
@@ -50,6 +55,7 @@ class Host:
     declared: Declared = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     connection: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()     # names of the role settings it has, without their values
 
     @property
     def local(self) -> bool:
@@ -236,7 +242,9 @@ def _hosts(listing: Mapping[str, Any], path: str, files: list[Path]) -> tuple[Ho
             raise _bad_name(name, _mention(files, name) or path)
         mine = variables.get(name, {})
         connection = {key: str(mine[key]) for key in CONNECTION_KEYS if key in mine}
-        result.append(Host(name, _declared(name, mine, path, files), tuple(sorted(member_of[name])), connection))
+        settings = tuple(key for key in ROLE_KEYS if PREFIX + key in mine)
+        declared = _declared(name, mine, path, files)
+        result.append(Host(name, declared, tuple(sorted(member_of[name])), connection, settings))
     return tuple(result)
 
 
@@ -270,8 +278,10 @@ def _declared(name: str, variables: Mapping[str, Any], path: str, files: list[Pa
     declared: dict[str, str | tuple[str, ...] | bool] = {}
     for variable in sorted(v for v in variables if v.startswith(PREFIX)):
         key = variable.removeprefix(PREFIX)
+        if key in ROLE_KEYS:
+            continue
         if key not in KNOWN_KEYS:
-            near = difflib.get_close_matches(key, KNOWN_KEYS, 1)
+            near = difflib.get_close_matches(key, KNOWN_KEYS + ROLE_KEYS, 1)
             known = ", ".join(PREFIX + k for k in KNOWN_KEYS)
             hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are: {known}"
             raise _problem("unknown-variable", _mention(files, variable) or path,

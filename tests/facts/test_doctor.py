@@ -65,6 +65,15 @@ def test_each_lack_is_found(change: Callable[[dict[str, Any]], None], lacks: dic
     assert _lacks(change) == lacks
 
 
+def test_slurm_commands_may_live_on_another_host() -> None:
+    """A node whose drains are delegated needs no client commands of its own."""
+    document = ubuntu_node()
+    document["access"]["scheduler"] = {}
+    delegated = Host("gpu-01", {"scheduler": "slurm"}, settings=("slurm_host",))
+    assert "slurm" not in {c.name for c in node_checks(delegated, document, None)}
+    assert "slurm" in {c.name for c in node_checks(SLURM, document, None) if c.status == "missing"}
+
+
 @pytest.mark.usefixtures("stand_in_zip")
 def test_unreachable_nodes_are_missing_access() -> None:
     """A node that cannot be reached is one lack, not nine."""

@@ -150,6 +150,15 @@ def test_broken_inventories_are_refused(tmp_path: Path, text: str, code: str, sa
     assert item.hint
 
 
+def test_settings_of_the_roles_are_accepted_and_not_kept(tmp_path: Path) -> None:
+    """Their values are Ansible's business and may be templates."""
+    text = "all: {hosts: {a: {planner_slurm_node: '{{ inventory_hostname }}', planner_drain_hook: /opt/drain}}}"
+    host = load_inventory(_write(tmp_path, text)).hosts[0]
+    assert host.declared == {}
+    assert host.settings == ("slurm_node", "drain_hook")
+    assert "/opt/drain" not in repr(host)
+
+
 def test_a_missing_inventory_and_a_limit_that_matches_nothing(tmp_path: Path) -> None:
     """Both are told apart."""
     with pytest.raises(InputError, match="no such inventory"):
