@@ -119,7 +119,7 @@ class FactSet(Evidence):
     container_toolkit: str | None = None
     packages: dict[str, str] = Field(default_factory=dict)   # relevant installed packages -> verbatim version
     holds: tuple[str, ...] = ()
-    available: dict[str, tuple[str, ...]] | None = None      # relevant packages in the node's repositories; None: not read
+    available: dict[str, tuple[str, ...]] | None = None      # what the node's repositories offer; None: not read
     scheduler: dict[str, str] = Field(default_factory=dict)  # slurm: 22.05.8, kubelet: v1.30.1
     problems: tuple[str, ...] = ()    # dpkg audit, half-installed packages …
     sources: dict[str, str] = Field(default_factory=dict)    # field -> command or file it was read from
@@ -141,7 +141,7 @@ class NodeRecord(Evidence):
     facts: str                        # digest of its fact set
     identity: Identity = Identity()
     observed_at: str = ""             # ISO 8601, UTC
-    declared: dict[str, str | tuple[str, ...] | bool] = Field(default_factory=dict)  # planner_* variables, prefix removed
+    declared: dict[str, str | tuple[str, ...] | bool] = Field(default_factory=dict)  # planner_* variables
     groups: tuple[str, ...] = ()
 
 
