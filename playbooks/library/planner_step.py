@@ -201,12 +201,14 @@ class Step:
 
     def wait_unit(self):
         """Wait for a unit that somebody started before; its result shows in what is installed afterwards."""
-        self.attached, end = True, time.monotonic() + self.params["timeout_s"]
+        self.attached, end, begun = True, time.monotonic() + self.params["timeout_s"], now()
+        begun = read_marks(self.params).get(self.params["step"], {}).get("at", begun)
         while self.unit_active():
             if time.monotonic() > end:
                 raise StepError("%s still runs after %d s; look at: journalctl -u %s" % (
                     self.unit, self.params["timeout_s"], self.unit))
             time.sleep(POLL_SECONDS)
+        self.log += self.journal(begun)
 
     def run_unit(self, argv):
         """Run one command as the step's unit and wait for it."""
@@ -250,6 +252,7 @@ class Step:
             raise StepError("dpkg was interrupted over packages that the plan does not name: %s; look at them, then: "
                             "dpkg --configure -a" % ", ".join(strange))
         if broken:
+            self.mark("started", boot_id())
             try:
                 self.run_unit(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
             except StepError as exc:
@@ -275,11 +278,11 @@ class Step:
                 self.mark("applied", mark.get("boot_id", ""))
             return self.attached, []
         self.foreign_holds()
-        self.mark("started", boot_id())
         repaired = self.repair()
         wanted, unwanted = self.open_work()
         acts, files = self.simulate(wanted, unwanted, repaired) if wanted or unwanted else (None, {})
         if acts:
+            self.mark("started", boot_id())
             self.run_unit(self.command(wanted, unwanted, False, files, repaired))
         wanted, unwanted = self.open_work()
         if wanted or unwanted:

@@ -117,7 +117,7 @@ def apt_command(install, remove, files, directory, simulate=False, downgrade=Fal
     argv += ["--no-install-recommends"] + ["--no-remove"] * (not remove and not simulate)
     argv += ["--allow-downgrades"] * downgrade + ["--allow-change-held-packages"] * held + ["--fix-broken"] * repair
     options = ["APT::Get::AutomaticRemove=0", "Acquire::Retries=3", "DPkg::Lock::Timeout=300",
-               "Dir::Cache::Archives=%s/" % directory, "Dpkg::Options::=--force-confdef",
+               "Dir::Cache::Archives=%s/" % directory, "Dpkg::Use-Pty=0", "Dpkg::Options::=--force-confdef",
                "Dpkg::Options::=--force-confold"]  # fmt: skip
     for option in options:
         argv += ["-o", option]
