@@ -61,7 +61,8 @@ def choose_kernel(installed, running, grubby="", grub_default="", grub_environme
         running: Release of the running kernel; the answer when /boot shows none.
         grubby: Output of ``grubby --default-kernel``; decides where it answers.
         grub_default: Text of /etc/default/grub.
-        grub_environment: Output of ``grub-editenv list``; ``next_entry`` counts once, ``saved_entry`` where GRUB_DEFAULT is saved.
+        grub_environment: Output of ``grub-editenv list``: ``next_entry`` counts once, ``saved_entry`` where
+            GRUB_DEFAULT is ``saved``.
     """
     told = re.search(r"vmlinu[xz]-(\S+)", grubby)
     if told:
@@ -125,7 +126,7 @@ def main():
         grub_default = ""
     kernel = choose_kernel(installed, running, output("grubby", "--default-kernel"), grub_default,
                            output("grub-editenv", "list") or output("grub2-editenv", "list"))
-    built, signer = output("modinfo", "-k", kernel, "-F", "version", name), output("modinfo", "-k", kernel, "-F", "signer", name)
+    built, signer = (output("modinfo", "-k", kernel, "-F", field, name) for field in ("version", "signer"))
     module.exit_json(
         changed=False, next_kernel=kernel, running_kernel=running, built=built, loaded=loaded_version(name),
         boot_id=boot_id(), problems=find_problems(module.params["version"], name, kernel, built, signer, secure_boot()))

@@ -105,9 +105,10 @@ from ansible.module_utils.planner_node import (
 )
 
 # Packages that bring another kernel, and timers that upgrade on their own: both would change a node in mid-rollout.
-KERNEL_PACKAGE = re.compile(r"^linux-(image|headers|modules|generic|aws|azure|gcp|oracle|virtual|lowlatency)([-0-9].*)?$")
+KERNEL_PACKAGE = re.compile(
+    r"^linux-(image|headers|modules|generic|aws|azure|gcp|oracle|virtual|lowlatency)([-0-9].*)?$")
 UPGRADE_TIMERS = ("apt-daily-upgrade.timer", "dnf-automatic.timer", "dnf-automatic-install.timer",
-                  "dnf5-automatic.timer")  # fmt: skip
+                  "dnf5-automatic.timer")
 
 
 def kernel_packages(listing):
@@ -139,7 +140,8 @@ def guard(module):
     if changed and hold:
         module.run_command([module.get_bin_path("apt-mark", required=True), "hold"] + hold, check_rc=True)
     if changed and timers:
-        module.run_command([module.get_bin_path("systemctl", required=True), "disable", "--now"] + timers, check_rc=True)
+        systemctl = module.get_bin_path("systemctl", required=True)
+        module.run_command([systemctl, "disable", "--now"] + timers, check_rc=True)
     return changed
 
 
@@ -186,7 +188,7 @@ def main():
         steps={"type": "list", "elements": "dict", "default": []},
         action={"type": "str", "required": True,
                 "choices": ["read", "take", "check", "turn", "release", "mark", "guard", "unguard"]},
-    )  # fmt: skip
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True,
                            required_if=[("action", "mark", ["key"]), ("action", "turn", ["step", "steps"])])
     try:

@@ -76,7 +76,7 @@ def main():
         "directory": {"type": "path", "required": True}, "rollout": {"type": "str", "required": True},
         "wave": {"type": "str", "required": True}, "hosts": {"type": "list", "elements": "str", "default": []},
         "host": {"type": "str"}, "record": {"type": "dict", "default": {}},
-    }  # fmt: skip
+    }
     module = AnsibleModule(argument_spec=spec, required_if=[("action", "keep", ["host"])], supports_check_mode=True)
     params = module.params
     try:

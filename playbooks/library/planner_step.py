@@ -1,10 +1,10 @@
 #!/usr/bin/python
 """Ansible module: the one hand that changes packages. Exact pins, simulated first, run as a named systemd unit.
 
-Nothing happens unless the package manager's own simulation touches only what the plan names. The act runs as a transient
-unit and not as a child of the SSH session: a lost connection does not end it, the next call finds it by name and waits,
-and a second controller cannot start it again. Its output goes to the journal: a pipe to a controller that has gone away
-would break the package manager in mid-transaction.
+Nothing happens unless the package manager's own simulation touches only what the plan names. The act runs as a
+transient unit, not as a child of the SSH session: a lost connection does not end it, the next call finds it by name and
+waits, a second controller cannot start it again. Its output goes to the journal: a pipe to a controller that has gone
+away would break the package manager in mid-transaction.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -76,6 +76,7 @@ from ansible.module_utils.planner_node import (
     write_mark,
 )
 from ansible.module_utils.planner_packages import (
+    NOT_FOUND,
     act_lines,
     apt_command,
     cached_file,
@@ -91,11 +92,10 @@ from ansible.module_utils.planner_packages import (
 )
 
 POLL_SECONDS = 2
-LOG_LINES = 60
+LOG_LINES = 60              # of a unit's output, kept in results
 SPACE_MARGIN = 1.2          # unpacking needs a little more than what stays
 SPACE_LEAST_MIB = 64
 UNIT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
-NOT_FOUND = ("was not found", "Unable to locate", "No match for argument", "Unable to find a match", "Can't find a source")
 
 
 class StepError(Exception):
@@ -133,7 +133,7 @@ class Step:
             rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 2]
             # What is unpacked or half configured is not installed, and neither is it gone.
             pairs = [(n, v if s == "installed" else s + " " + v) for n, s, v in rows
-                     if s not in ("not-installed", "config-files")]  # fmt: skip
+                     if s not in ("not-installed", "config-files")]
         else:
             text = self.run(["rpm", "-q", "--qf", "%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"] + names)[1]
             pairs = [tuple(line.split("\t")) for line in text.splitlines() if line.count("\t") == 1]
@@ -163,10 +163,11 @@ class Step:
         """Return the argument vector for what is still to do."""
         if self.apt:
             return apt_command(wanted, unwanted, files, self.packages, simulate=simulate, held=self.foreign_holds(),
-                               downgrade=self.params["allow_downgrade"], repair=repair)  # fmt: skip
+                               downgrade=self.params["allow_downgrade"], repair=repair)
         script = os.path.join(self.params["state_dir"], self.unit + ".dnf")
         if unwanted:
-            lines = ["install %s" % pin for pin in dnf_pins(wanted, files)] + ["remove %s" % n for n in sorted(unwanted)]
+            lines = ["install %s" % pin for pin in dnf_pins(wanted, files)]
+            lines += ["remove %s" % name for name in sorted(unwanted)]
             with open(script, "w") as handle:
                 handle.write("\n".join(lines + ["run", ""]))
         return dnf_command(wanted, unwanted, files, script, simulate=simulate)
@@ -183,16 +184,16 @@ class Step:
             lost = unreached(acts, wanted, unwanted)
             foreign = foreign_acts(acts, self.install, self.remove, self.params["allow_downgrade"])
             if foreign:
-                raise StepError("the package manager would touch what the plan does not name: " + "; ".join(foreign),
-                                foreign=foreign)  # fmt: skip
+                named = "the package manager would touch what the plan does not name: " + "; ".join(foreign)
+                raise StepError(named, foreign=foreign)
             if not lost and (rc == 0 or not self.apt):
                 return acts, files
             kept = {n: cached_file(self.packages, self.params["manager"], n, v) for n, v in wanted.items()}
             files = {name: path for name, path in kept.items() if path}
             if not files or not any(text in out + err for text in NOT_FOUND):
                 break
-        raise StepError("the package manager finds no way to the plan: %s" % ("; ".join(lost) or "see the log"),
-                        log=(out + err).splitlines()[-LOG_LINES:], resolver=True)  # fmt: skip
+        self.log += (out + err).splitlines()
+        raise StepError("the package manager finds no way to the plan: " + "; ".join(lost), resolver=True)
 
     def unit_active(self):
         """Tell whether the step's unit runs now."""
@@ -201,8 +202,8 @@ class Step:
 
     def wait_unit(self):
         """Wait for a unit that somebody started before; its result shows in what is installed afterwards."""
-        self.attached, end, begun = True, time.monotonic() + self.params["timeout_s"], now()
-        begun = read_marks(self.params).get(self.params["step"], {}).get("at", begun)
+        self.attached, end = True, time.monotonic() + self.params["timeout_s"]
+        begun = read_marks(self.params).get(self.params["step"], {}).get("at", now())
         while self.unit_active():
             if time.monotonic() > end:
                 raise StepError("%s still runs after %d s; look at: journalctl -u %s" % (
@@ -215,12 +216,12 @@ class Step:
         program = self.module.get_bin_path(argv[0], required=True)
         environment = dict(UNIT_ENVIRONMENT, PLANNER_RUN_ID=os.environ.get("PLANNER_RUN_ID", ""))
         prefix = [self.module.get_bin_path("systemd-run", required=True), "--unit", self.unit, "--wait", "--collect",
-                  "--quiet"] + ["--setenv=%s=%s" % pair for pair in sorted(environment.items())]  # fmt: skip
-        started = now()
+                  "--quiet"] + ["--setenv=%s=%s" % pair for pair in sorted(environment.items())]
+        begun = now()
         try:
             ended = subprocess.run(prefix + ["--", program] + argv[1:], stdin=subprocess.DEVNULL, check=False,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   timeout=self.params["timeout_s"])  # fmt: skip
+                                   timeout=self.params["timeout_s"])
         except subprocess.TimeoutExpired as exc:
             raise StepError("%s still runs after %d s and was left running; look at: journalctl -u %s" % (
                 self.unit, self.params["timeout_s"], self.unit)) from exc
@@ -228,10 +229,9 @@ class Step:
         if ended.returncode and "already" in text:
             self.wait_unit()
             return
-        self.log += self.journal(started)
+        self.log += self.journal(begun) + (text.splitlines() if ended.returncode else [])
         if ended.returncode:
-            raise StepError("%s ended with %d" % (" ".join(argv), ended.returncode),
-                            log=(self.log + text.splitlines())[-LOG_LINES:])  # fmt: skip
+            raise StepError("%s ended with %d" % (" ".join(argv), ended.returncode))
 
     def journal(self, since):
         """Return the last lines that the unit wrote."""
@@ -255,16 +255,17 @@ class Step:
             self.mark("started", boot_id())
             try:
                 self.run_unit(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
-            except StepError as exc:
+            except StepError:
                 # What cannot be configured alone may need a package of this very step; apt-get --fix-broken decides.
-                self.log += exc.details.get("log", [])
+                pass
         return bool(broken)
 
     def mark(self, state, boot):
         """Leave the step's mark on the node; what was proved before a new act is proved no longer."""
-        for stale in (self.params["step"] + "-boot", self.params["step"] + "-gate", "gate") if state == "started" else ():
+        step = self.params["step"]
+        for stale in (step + "-boot", step + "-gate", "gate") if state == "started" else ():
             write_mark(self.params, stale, None)
-        return write_mark(self.params, self.params["step"], {"state": state, "at": now(), "boot_id": boot})
+        return write_mark(self.params, step, {"state": state, "at": now(), "boot_id": boot})
 
     def apply(self):
         """Bring the node to the pins; return (changed, acts)."""
@@ -286,8 +287,7 @@ class Step:
             self.run_unit(self.command(wanted, unwanted, False, files, repaired))
         wanted, unwanted = self.open_work()
         if wanted or unwanted:
-            raise StepError("the command succeeded, yet these are not as planned: " + ", ".join(
-                sorted(wanted) + unwanted), log=self.log[-LOG_LINES:])
+            raise StepError("it succeeded, yet these are not as planned: " + ", ".join(sorted(wanted) + unwanted))
         self.mark("applied", boot_id())
         return True, act_lines(acts) if acts else ["dpkg --configure -a"]
 
@@ -302,13 +302,13 @@ class Step:
         kept = {n: cached_file(self.packages, self.params["manager"], n, v) for n, v in old.items()}
         for name, version in sorted(old.items()):
             if not kept[name] and not self.fetch_old(name, version):
-                missing.append("old package %s %s is in no repository any more: the way back needs it" % (name, version))
+                missing.append("old package %s %s, which the way back needs, is in no repository" % (name, version))
         self.check_space([cached_file(self.packages, self.params["manager"], n, v) for n, v in wanted.items()])
         return bool(set(os.listdir(self.packages)) - before), missing
 
     def fetch_new(self, wanted):
         """Fetch exact pins; a later step of dnf may not resolve yet, which is reported, everything else fails."""
-        lists = {}
+        renewed = ""
         for attempt in ("as listed", "lists renewed"):
             todo = {n: v for n, v in wanted.items() if not cached_file(self.packages, self.params["manager"], n, v)}
             if not todo:
@@ -324,11 +324,12 @@ class Step:
             if rc == 0:
                 return []
             if attempt == "as listed":
-                lists = dict(zip(("rc", "out", "err"), self.run(renew)))
+                renewed = self.run(renew)[2]
         if self.params["later"] and not self.apt and not any(text in out + err for text in NOT_FOUND):
             return ["not fetched yet, needs an earlier step: %s" % " ".join(sorted(todo))]
-        raise StepError("these packages cannot be fetched: " + ", ".join("%s %s" % pair for pair in sorted(todo.items())),
-                        log=(out + err + lists.get("err", "")).splitlines()[-LOG_LINES:])  # fmt: skip
+        lost = ", ".join("%s %s" % pair for pair in sorted(todo.items()))
+        self.log += (out + err + renewed).splitlines()
+        raise StepError("these packages cannot be fetched: " + lost)
 
     def fetch_old(self, name, version):
         """Keep one package that is installed now; return whether it could still be had."""
@@ -383,15 +384,14 @@ def main():
         remove={"type": "list", "elements": "str", "default": []}, allow_downgrade={"type": "bool", "default": False},
         override_holds={"type": "list", "elements": "str", "default": []}, later={"type": "bool", "default": False},
         timeout_s={"type": "int", "default": 3600},
-    )  # fmt: skip
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     step = Step(module)
     try:
         result = perform(step)
     except (StepError, LeaseError) as exc:
-        details = dict({"log": step.log[-LOG_LINES:]}, **getattr(exc, "details", {}))
-        module.fail_json(msg=str(exc), unit=step.unit, attached=step.attached,
-                         reason="lease" if isinstance(exc, LeaseError) else "step", **details)  # fmt: skip
+        module.fail_json(msg=str(exc), unit=step.unit, attached=step.attached, log=step.log[-LOG_LINES:],
+                         reason="lease" if isinstance(exc, LeaseError) else "step", **getattr(exc, "details", {}))
     mark = read_marks(module.params).get(module.params["step"], {})
     module.exit_json(unit=step.unit, attached=step.attached, log=step.log[-LOG_LINES:], mark=mark, **result)
 

@@ -9,8 +9,10 @@ import os
 import re
 
 APT_LINE = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?")
+NOT_FOUND = ("was not found", "Unable to locate", "No match for argument", "Unable to find a match",
+             "Can't find a source")
 DNF_SECTIONS = (("install", ("Installing", "Upgrading", "Reinstalling")), ("downgrade", ("Downgrading",)),
-                ("remove", ("Removing",)))  # fmt: skip
+                ("remove", ("Removing",)))
 
 
 def parse_apt(text):
@@ -118,7 +120,7 @@ def apt_command(install, remove, files, directory, simulate=False, downgrade=Fal
     argv += ["--allow-downgrades"] * downgrade + ["--allow-change-held-packages"] * held + ["--fix-broken"] * repair
     options = ["APT::Get::AutomaticRemove=0", "Acquire::Retries=3", "DPkg::Lock::Timeout=300",
                "Dir::Cache::Archives=%s/" % directory, "Dpkg::Use-Pty=0", "Dpkg::Options::=--force-confdef",
-               "Dpkg::Options::=--force-confold"]  # fmt: skip
+               "Dpkg::Options::=--force-confold"]
     for option in options:
         argv += ["-o", option]
     pins = [files.get(name) or "%s=%s" % (name, version) for name, version in sorted(install.items())]
@@ -128,7 +130,7 @@ def apt_command(install, remove, files, directory, simulate=False, downgrade=Fal
 def dnf_command(install, remove, files, script, simulate=False):
     """Return the exact argument vector for dnf; with removals, one transaction through a script for ``dnf shell``."""
     argv = ["dnf", "--assumeno" if simulate else "-y", "--setopt=install_weak_deps=False", "--setopt=keepcache=1",
-            "--setopt=clean_requirements_on_remove=False"]  # fmt: skip
+            "--setopt=clean_requirements_on_remove=False"]
     if remove:
         return argv + ["--allowerasing", "shell", script]
     return argv + ["install"] + dnf_pins(install, files)

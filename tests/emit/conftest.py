@@ -19,7 +19,8 @@ ansible.module_utils.__path__.append(str(PLAYBOOKS / "module_utils"))
 def load_module(name: str) -> ModuleType:
     """Return a module of playbooks/library, loaded by its path."""
     spec = importlib.util.spec_from_file_location(f"library_{name}", PLAYBOOKS / "library" / f"{name}.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

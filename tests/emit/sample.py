@@ -36,8 +36,9 @@ BACK: dict[str, Any] = {
 def cohort(name: str, nodes: list[str], steps: list[dict[str, Any]], **extra: Any) -> dict[str, Any]:
     start = {"driver": ["570.1"], "fabric_manager": ["570.1"], "cuda_toolkits": ["12.8.1"], "os": ["debian-12"]}
     goal = {**start, "driver": ["580.2"], "fabric_manager": ["580.2"], "cuda_toolkits": ["12.8.1", "13.0.2"]}
-    return {"id": name, "pools": ["train"], "gpu": "8x h100-sxm", "hardware_class": "h100/vbios1/debian-12", "nodes": nodes,
-            "start": start, "goal": goal if steps else start, "installed": {"cuda-drivers-570": "570.1-1"},
+    return {"id": name, "pools": ["train"], "gpu": "8x h100-sxm", "hardware_class": "h100/vbios1/debian-12",
+            "nodes": nodes, "start": start, "goal": goal if steps else start,
+            "installed": {"cuda-drivers-570": "570.1-1"},
             "gpu_names": ["NVIDIA H100 80GB HBM3"] * 8, "steps": steps, "way_back": [BACK] if steps else [],
             "cost": {"reboots": 1, "drains": 1, "risks": 0, "steps": len(steps), "minutes": 20}, **extra}
 
@@ -53,7 +54,8 @@ def document() -> dict[str, Any]:
     there = cohort("c-h100-bbbbbb", ["gpu04"], [])
     return {
         "schema": "planner.plan/1", "planner_version": "0.0.test", "name": "prod-cuda13",
-        "inputs": {"facts": "sha256:11", "target": "sha256:22"}, "inventory": "inventories/prod", "policy": "production",
+        "inputs": {"facts": "sha256:11", "target": "sha256:22"}, "inventory": "inventories/prod",
+        "policy": "production",
         "rollout": {"soak_minutes": 60}, "pools": {"train": {"nodes": 4, "max_unavailable": 2}},
         "cohorts": [moving, there],
         "waves": [
@@ -65,7 +67,8 @@ def document() -> dict[str, Any]:
         "nodes": {"gpu01": node("c-h100-aaaaaa", 1), "gpu02": node("c-h100-aaaaaa", 2, "slurm"),
                   "gpu03": node("c-h100-aaaaaa", 3, "slurm"), "gpu04": node("c-h100-bbbbbb", 4)},
         "excluded": [{"node": "login1", "reason": "no-gpu"}],
-        "risks": [{"claim": "r570-end-of-life", "statement": "accepted because: leaves within two weeks", "source": "target"}],
+        "risks": [{"claim": "r570-end-of-life", "statement": "accepted because: leaves within two weeks",
+                   "source": "target"}],
         "warnings": ["class h100/vbios1/debian-12 has no node in staging"], "eta_minutes": 125,
     }
 

@@ -31,7 +31,7 @@ def render(value: dict[str, Any]) -> dict[str, bytes]:
 
 
 def plays(files: dict[str, bytes], path: str) -> Any:
-    return yaml.load(files[path], Loader=Loader)  # noqa: S506  # derived from the safe loader
+    return yaml.load(files[path], Loader=Loader)  # derived from the safe loader
 
 
 def test_the_bundle_is_the_golden_one_byte_for_byte(update_golden: bool) -> None:
@@ -122,7 +122,7 @@ def test_a_hostile_host_name_is_refused(name: str) -> None:
     (("links",), {"/usr/local/cuda": "/usr/local/../../etc"}),
     (("restarts",), ["--now"]),
     (("id",), "s1/../../x"),
-])  # fmt: skip
+])
 def test_hostile_package_words_are_refused(path: tuple[str, ...], value: object) -> None:
     """A package manager, systemd or a path must not be talked into anything else."""
     changed = copy.deepcopy(document())
@@ -139,7 +139,8 @@ def test_hostile_package_words_are_refused(path: tuple[str, ...], value: object)
 def test_texts_of_people_stay_data() -> None:
     """A title or a GPU name with a template in it is tagged unsafe in variables, and defused in names."""
     changed = copy.deepcopy(document())
-    changed["cohorts"][0]["steps"][0] = {**copy.deepcopy(DRIVER), "title": "evil {{ lookup('pipe','id') }}\n- hosts: all"}
+    title = "evil {{ lookup('pipe','id') }}\n- hosts: all"
+    changed["cohorts"][0]["steps"][0] = {**copy.deepcopy(DRIVER), "title": title}
     changed["cohorts"][0]["gpu"] = "8x {% raw %}"
     files = render(changed)
     (play,) = plays(files, "plays/w2-batch.yml")
