@@ -166,8 +166,8 @@ class Step:
                                downgrade=self.params["allow_downgrade"], repair=repair)
         script = os.path.join(self.params["state_dir"], self.unit + ".dnf")
         if unwanted:
-            lines = ["install %s" % pin for pin in dnf_pins(wanted, files)]
-            lines += ["remove %s" % name for name in sorted(unwanted)]
+            # One line of installs: dnf takes local files only before anything else is in the transaction.
+            lines = ["install " + " ".join(dnf_pins(wanted, files))] * bool(wanted) + ["remove " + n for n in unwanted]
             with open(script, "w") as handle:
                 handle.write("\n".join(lines + ["run", ""]))
         return dnf_command(wanted, unwanted, files, script, simulate=simulate)
@@ -325,9 +325,9 @@ class Step:
                 return []
             if attempt == "as listed":
                 renewed = self.run(renew)[2]
-        if self.params["later"] and not self.apt and not any(text in out + err for text in NOT_FOUND):
-            return ["not fetched yet, needs an earlier step: %s" % " ".join(sorted(todo))]
         lost = ", ".join("%s %s" % pair for pair in sorted(todo.items()))
+        if self.params["later"] and not self.apt and not any(text in out + err for text in NOT_FOUND):
+            return ["not fetched yet, needs an earlier step: " + lost]
         self.log += (out + err + renewed).splitlines()
         raise StepError("these packages cannot be fetched: " + lost)
 

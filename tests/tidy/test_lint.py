@@ -18,7 +18,9 @@ def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     if not program.is_file():
         pytest.skip(f"{tool} is not installed beside this Python (./run setup installs it)")
     # Tools that start other tools (ansible-lint starts ansible-playbook) must find those of this environment.
-    environment = dict(os.environ, PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}", NO_COLOR="1")
+    # The modules beside the roles are known to Ansible by their configuration alone.
+    environment = dict(os.environ, PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}", NO_COLOR="1",
+                       ANSIBLE_CONFIG=str(ROOT / "playbooks" / "ansible.cfg"))
     return subprocess.run(
         [str(program), *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, timeout=600, check=False,
