@@ -33,6 +33,7 @@ VERBS: Final[dict[str, Verb]] = {
     "resume": Verb("planner.cli.apply", "resume", "Go on with a rollout, also after a crash."),
     "retry": Verb("planner.cli.apply", "retry", "Let a failed node try again from its gate."),
     "skip": Verb("planner.cli.apply", "skip", "Leave a node out of the rest of the rollout."),
+    "abort": Verb("planner.cli.apply", "abort", "Give a rollout up for good, and say what is left."),
     "unlock": Verb("planner.cli.apply", "unlock", "Take over a rollout whose controller is gone."),
     "rehearse": Verb("planner.cli.rehearse", "rehearse", "Run a bundle on lab nodes that mirror the plan."),
     "gate": Verb("planner.cli.gate", "gate", "Prove that a node's GPUs work: run, baseline, compare."),

@@ -1,0 +1,204 @@
+"""One call to Ansible: what is asked, what is heard while it runs, and what its end means for each node."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from planner.data import data_dir
+from planner.documents import digest
+from planner.errors import PlannerError
+from planner.execute.decide import Act
+from planner.execute.predict import at_goal, differences
+from planner.execute.states import PHASE_GROUPS, Event, NodeStatus
+from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
+from planner.schedule.plan import Cohort, Plan
+
+FACTS_TASK = "Read the facts again"
+LEASE_TASK = "Check who this machine is, and who may act on it"
+GATE_TASK = "Run the gate"
+VERDICT_TASK = "Judge the gate"
+RELEASE_PLAY = "release.yml"
+REASON_CHARS = 500
+
+# What planner_lease says when somebody else may act on the node; the node itself is then as it was.
+_LEASE = re.compile(r"holds this node|fencing token|nobody holds this node", re.IGNORECASE)
+_LIMIT_FACTOR = 6          # a call is cut off after this many times its planned minutes, …
+_LIMIT_LEAST_MINUTES = 60  # … at least this long: mirrors and disks have bad days
+
+ReadState = Callable[[str], Mapping[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What every call of a rollout has in common."""
+
+    plan: Plan
+    bundle: Path
+    inventory: str
+    state_dir: Path
+    rollout: str
+    owner: str
+    forks: int = 16
+    allow_local: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Heard:
+    """What nodes said while a call ran."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    verdicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    reports: dict[str, str] = field(default_factory=dict)
+    phases: dict[str, str] = field(default_factory=dict)
+
+
+def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id: str,
+                  acknowledge: tuple[str, ...]) -> RunRequest:
+    """Return the ansible-runner call of an act."""
+    plan = setting.plan
+    extra: dict[str, Any] = {"planner_token": token, "planner_owner": setting.owner, "planner_nonce": nonce,
+                             "planner_run_id": run_id}
+    if acknowledge:
+        extra["planner_acknowledge"] = list(acknowledge)
+    if setting.allow_local:
+        extra["planner_allow_local"] = True
+    play = next((w.play for w in plan.waves if w.id == act.wave), "")
+    if act.call == "release":
+        play, extra["planner_rollout"] = str(data_dir("playbooks") / RELEASE_PLAY), setting.rollout
+    return RunRequest(
+        directory=str(setting.bundle), playbook=play, inventory=setting.inventory, limit=act.nodes,
+        tags=PHASE_GROUPS.get(act.call, ()), extra_vars=extra, run_id=run_id, forks=setting.forks,
+        timeout_s=_limit_s(plan, act), artifacts=str(setting.state_dir / "artifacts"))
+
+
+def _limit_s(plan: Plan, act: Act) -> int:
+    minutes = next((b.minutes for w in plan.waves for b in w.batches if b.id == act.batch and w.id == act.wave), 0)
+    drain = plan.rollout.drain_timeout_minutes if act.call == "change" else 0
+    return 60 * (drain + max(_LIMIT_LEAST_MINUTES, minutes * _LIMIT_FACTOR))
+
+
+class Listener:
+    """Takes the events of one call; what matters goes to the journal at once, through ``write``."""
+
+    def __init__(self, state_dir: Path, act: Act, seq: int, write: Callable[[Mapping[str, Any]], None]) -> None:
+        self.heard = Heard()
+        self._state_dir, self._act, self._seq, self._write = state_dir, act, seq, write
+        self._gates = 0
+
+    def hear(self, event: HostEvent) -> None:
+        """Take one event."""
+        heard = self.heard
+        phase = event.tags[0] if event.tags else ""
+        if phase and heard.phases.get(event.host) != phase:
+            heard.phases[event.host] = phase
+            self._write({"kind": "phase", "node": event.host, "data": {"phase": phase}})
+        if event.kind not in ("ok", "changed"):
+            return
+        if event.task == LEASE_TASK:
+            marks = event.result.get("marks")
+            heard.marks[event.host] = marks if isinstance(marks, Mapping) else {}
+        elif event.task == FACTS_TASK:
+            heard.facts[event.host] = str(event.result.get("stdout", ""))
+        elif event.task == GATE_TASK:
+            heard.reports[event.host] = str(event.result.get("stdout", ""))
+        elif event.task == VERDICT_TASK:
+            self._gate(event)
+
+    def _gate(self, event: HostEvent) -> None:
+        verdict = str(event.result.get("verdict", ""))
+        reasons = tuple(str(reason) for reason in event.result.get("reasons", ()) or ())
+        self.heard.verdicts[event.host] = (verdict, reasons)
+        self._gates += 1
+        report = self.heard.reports.pop(event.host, "")
+        place = f"evidence/{event.host}-{self._seq}-{self._gates}.json"
+        _write_file(self._state_dir / place, report)
+        self._write({"kind": "gate", "node": event.host, "data": {
+            "verdict": verdict, "reasons": list(reasons), "evidence": place, "digest": digest(report.encode())}})
+
+
+def _write_file(path: Path, text: str) -> None:
+    """Write evidence whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunResult, heard: Heard,
+          read_state: ReadState, ignored: frozenset[str]) -> dict[str, Any]:
+    """Return what a call's end means for one node, as a journal entry's data: event, reason and what goes with it."""
+    outcome = result.hosts.get(node, HostOutcome.NOT_RUN)
+    if outcome in (HostOutcome.UNREACHABLE, HostOutcome.NOT_RUN):
+        failure = result.failures.get(node)
+        words = _words(failure) if failure else f"the call ended early ({result.status})"
+        return {"event": Event.UNREACHABLE.value, "reason": f"not reachable: {words}"}
+    if outcome is HostOutcome.FAILED:
+        return _failed(act, node, result.failures.get(node), heard)
+    if act.call == "preflight":
+        return _compared(node, status, cohort, heard, read_state, ignored)
+    if act.call == "undrain":
+        return {"event": Event.UNDRAINED.value}
+    verdict, reasons = heard.verdicts.get(node, ("", ()))
+    if verdict == "pass":
+        return {"event": Event.GATE_PASSED.value}
+    # Without a verdict of this call nothing is proved, whatever Ansible says of the host.
+    told = "; ".join(reasons) or "no verdict was heard"
+    return {"event": Event.GATE_UNCLEAR.value, "reason": f"gate inconclusive: {told}"}
+
+
+def _failed(act: Act, node: str, failure: HostEvent | None, heard: Heard) -> dict[str, Any]:
+    words = _words(failure) if failure else "no reason given"
+    if _LEASE.search(words):
+        return {"event": Event.REFUSED.value, "reason": words}
+    if act.call == "change" and failure is not None:
+        if failure.result.get("rebooted"):
+            return {"event": Event.REBOOT_LOST.value, "reason": f"did not come back from its reboot: {words}"}
+        verdict, reasons = heard.verdicts.get(node, ("", ()))
+        told = "; ".join(reasons) or words
+        if verdict == "inconclusive":
+            return {"event": Event.GATE_UNCLEAR.value, "reason": f"gate inconclusive: {told}"[:REASON_CHARS]}
+        if verdict not in ("", "pass"):
+            return {"event": Event.GATE_FAILED.value, "reason": f"gate failed: {told}"[:REASON_CHARS]}
+    task = f"{failure.task}: " if failure is not None and failure.task else ""
+    return {"event": Event.TASK_FAILED.value, "reason": f"{task}{words}"[:REASON_CHARS]}
+
+
+def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_state: ReadState,
+              ignored: frozenset[str]) -> dict[str, Any]:
+    if node not in heard.facts:
+        return {"event": Event.TASK_FAILED.value, "reason": "its facts were not read again"}
+    try:
+        found = read_state(heard.facts[node])
+    except PlannerError as exc:
+        return {"event": Event.TASK_FAILED.value, "reason": exc.diagnostics[0].summary[:REASON_CHARS]}
+    marks = heard.marks.get(node, {})
+    begun = any(step.id in marks for step in cohort.steps)
+    gated = isinstance(marks.get("gate"), Mapping) and marks["gate"].get("verdict") == "pass"
+    if at_goal(cohort, found) and (gated or not (status.started or begun)):
+        return {"event": (Event.AT_GOAL_GATED if gated else Event.AT_GOAL).value, "reason": "already at its goal"}
+    started = status.started or begun
+    if unlike := differences(node, cohort, found, started=started, ignored=ignored):
+        return {"event": Event.STALE.value, "reason": "its facts differ from the plan",
+                "differences": [difference.as_dict() for difference in unlike]}
+    return {"event": Event.FACTS_FIT.value, "started": started}
+
+
+def _words(event: HostEvent) -> str:
+    """Return the most telling text of a failed task, on one line."""
+    result = event.result
+    for key in ("msg", "stderr", "module_stderr", "stdout"):
+        value = result.get(key)
+        text = value if isinstance(value, str) else json.dumps(value) if value else ""
+        if text.strip() and text.strip() not in ("non-zero return code", "MODULE FAILURE"):
+            return " ".join(text.split())[:REASON_CHARS]
+    return "no reason given"
