@@ -30,6 +30,13 @@ YAML_WIDTH = 120
 UNIT_WAIT_FACTOR = 6        # a step's unit is waited for this many times its planned minutes, …
 UNIT_WAIT_LEAST_S = 3600    # … at least this long
 
+# Templates of our own; the engine overrides owner and token by extra variables.
+OWN_TEMPLATES: Mapping[str, str] = {
+    "planner_probe_python": "{{ planner_python | default(ansible_facts['discovered_interpreter_python'])"
+                            " | default(ansible_python_interpreter) | default('python3') }}",
+    "planner_owner": "{{ lookup('ansible.builtin.env', 'USER', default='somebody') }}, by hand",
+}
+
 _WORDS: Mapping[str, re.Pattern[str]] = {
     "host name": re.compile(r"(?!(?:all|ungrouped)$)[A-Za-z0-9_][A-Za-z0-9._-]*"),
     "id": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"),
@@ -159,9 +166,7 @@ def _vars(plan: Plan, wave: Wave, predecessor: Wave | None, cohort: Cohort, host
         "planner_probe": probe,
         "planner_probe_request": {"packages": sorted(packages | set(cohort.installed))},
     })
-    # Templates of our own, and the values that the engine overrides by extra variables.
-    return {**fixed, "planner_owner": "{{ lookup('ansible.builtin.env', 'USER', default='somebody') }}, by hand",
-            "planner_token": 0}
+    return {**fixed, **OWN_TEMPLATES, "planner_token": 0}
 
 
 def _step(step: Step) -> dict[str, Any]:
