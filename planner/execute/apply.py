@@ -96,9 +96,13 @@ class Engine:
         self._begin()
         while True:
             self._refresh()
+            if self._interrupts.aborting:
+                away = tuple(sorted(n for n, s in self._state.nodes.items() if s.unavailable))
+                return self._end(Stop(code=ExitCode.INTERRUPTED, kind="aborted-call", nodes=away,
+                                      reason="the call in flight was ended on request"))
             decision = decide(self._plan, self._state, self._clock.now(), canary_only=self._canary_only,
                               winding_down=self._interrupts.stopping)
-            if isinstance(decision, Act) and not self._interrupts.aborting:
+            if isinstance(decision, Act):
                 self._act(decision)
             elif isinstance(decision, Note):
                 self._write({"kind": decision.kind, "wave": decision.wave})
@@ -106,8 +110,7 @@ class Engine:
             elif isinstance(decision, Wait):
                 self._wait(decision)
             else:
-                return self._end(decision if isinstance(decision, Stop) else Stop(
-                    code=ExitCode.INTERRUPTED, kind="aborted-call", reason="the call in flight was ended on request"))
+                return self._end(decision)
 
     def _begin(self) -> None:
         self._refresh()

@@ -203,7 +203,7 @@ class ScriptedRunner:
             mark = node.marks.get(step["id"], {}).get("state")
             if mark != "done":
                 _apply(node, step["changes"])
-                node.marks[step["id"]] = {"state": "done"}
+                node.marks[step["id"]] = {"state": "done", "boot": node.boots}
                 node.marks.pop("gate", None)
                 node.acts.append(f"step {step['id']}")
                 self._on_change(self.fleet)
@@ -211,7 +211,8 @@ class ScriptedRunner:
                 self._reboot(host, node, step["id"])
 
     def _reboot(self, host: str, node: SimulatedNode, step: str) -> None:
-        node.boots += 1
+        if node.boots == node.marks[step]["boot"]:      # a later boot has loaded the packages already
+            node.boots += 1
         for fact, component in self._follows.items():
             if fact in node.state and component in node.state:
                 node.state[fact] = list(node.state[component])
