@@ -98,7 +98,7 @@ def pause(bundle: Path, state: str, simulate: str, because: str) -> int:
 
     with open_rollout(bundle, state, simulate=simulate, must_exist=True) as rollout:
         _append(rollout, {"kind": "pause-requested", "data": {"by": _person(), "because": because}})
-    sys.stderr.write(f"the rollout pauses after what is in flight; go on with: planner resume {bundle}\n")
+    sys.stderr.write(f"the rollout pauses after what is in flight; go on with: planner resume {rollout.spelled}\n")
     return 0
 
 
@@ -123,9 +123,9 @@ def approve(bundle: Path, state: str, simulate: str, because: str, wave: str) ->
             raise ApplyError(Diagnostic(
                 code="nothing-to-approve", subject=wave or str(bundle),
                 summary="this wave does not wait for approval" if wave else "no wave waits for approval",
-                hint=f"see where the rollout stands: planner status {bundle}"))
+                hint=f"see where the rollout stands: planner status {rollout.spelled}"))
         _append(rollout, {"kind": "approved", "wave": chosen, "data": {"by": _person(), "because": because}})
-    sys.stderr.write(f"wave {chosen} is approved; go on with: planner resume {bundle}\n")
+    sys.stderr.write(f"wave {chosen} is approved; go on with: planner resume {rollout.spelled}\n")
     return 0
 
 
@@ -139,8 +139,7 @@ def retry(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, becau
     """Let failed, lost, held or skipped nodes try again; only a new passing gate makes them done."""
     from planner.execute.states import Event
 
-    _move(bundle, nodes, state, simulate, because, Event.RETRY)
-    sys.stderr.write(f"{', '.join(nodes)} will try again; go on with: planner resume {bundle}\n")
+    _move(bundle, nodes, state, simulate, because, Event.RETRY, "will try again")
     return 0
 
 
@@ -154,8 +153,7 @@ def skip(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, becaus
     """Leave nodes out of the rest of the rollout; what is done to them stays done, what is drained stays drained."""
     from planner.execute.states import Event
 
-    skipped = _move(bundle, nodes, state, simulate, because, Event.SKIP)
-    sys.stderr.write(f"{', '.join(skipped)} left out; go on with: planner resume {bundle}\n")
+    _move(bundle, nodes, state, simulate, because, Event.SKIP, "left out")
     return 0
 
 
@@ -187,11 +185,11 @@ def unlock(bundle: Path, state: str, simulate: str, force: bool) -> int:
     from planner.execute.lock import Controller, break_lock
 
     with open_rollout(bundle, state, simulate=simulate, must_exist=True) as rollout:
-        held = break_lock(rollout.store, SystemClock(), by=Controller.here(), force=force, bundle=str(bundle))
+        held = break_lock(rollout.store, SystemClock(), by=Controller.here(), force=force, bundle=rollout.spelled)
         if held is not None:
             _append(rollout, {"kind": "unlocked", "data": {"by": _person(), "from": held["owner"]}})
-    told = f"taken from {held['owner']} (since {held['since']})" if held else "nobody held it"
-    sys.stderr.write(f"unlocked: {told}; go on with: planner resume {bundle}\n")
+        told = f"taken from {held['owner']} (since {held['since']})" if held else "nobody held it"
+        sys.stderr.write(f"unlocked: {told}; go on with: planner resume {rollout.spelled}\n")
     return int(ExitCode.DONE)
 
 
@@ -207,9 +205,9 @@ def _append(rollout: Any, *entries: dict[str, Any], after: int | None = None) ->
     rollout.store.append(entries, at=clock_of(rollout).now().isoformat(timespec="milliseconds"), after=after)
 
 
-def _move(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, because: str,
-          event: Any) -> tuple[str, ...]:
-    """Write a person's word on nodes, NVLink domains whole; return the nodes that were meant."""
+def _move(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, because: str, event: Any,
+          words: str) -> None:
+    """Write a person's word on nodes, NVLink domains whole, and say which were meant."""
     from planner.cli.apply_view import movable
     from planner.cli.rollout import open_rollout
     from planner.execute.store import Conflict
@@ -217,11 +215,12 @@ def _move(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, becau
     with open_rollout(bundle, state, simulate=simulate, must_exist=True) as rollout:
         while True:
             now = rollout.state()
-            meant = movable(rollout.plan, now, nodes, event, bundle)
+            meant = movable(rollout.plan, now, nodes, event, rollout.spelled)
             entries = [{"kind": "node", "node": n, "wave": now.nodes[n].wave, "batch": now.nodes[n].batch,
                         "data": {"event": event.value, "reason": because, "by": _person()}} for n in meant]
             try:
                 _append(rollout, *entries, after=now.seq)
             except Conflict:
                 continue
-            return meant
+            sys.stderr.write(f"{', '.join(meant)} {words}; go on with: planner resume {rollout.spelled}\n")
+            return

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from planner.cli.rollout import Rollout, clock_of
-from planner.diagnostics import Diagnostic
+from planner.diagnostics import Diagnostic, Severity
 from planner.errors import ApplyError, ExitCode, LockedError, PlannerError, StaleError
 from planner.execute.apply import Outcome
+from planner.execute.lock import Controller, process_lives
 from planner.execute.predict import minutes_left
 from planner.execute.states import FINAL, TRANSITIONS, Event, NodeState, RolloutState
 from planner.report.console import format_table, print_diagnostics, print_json
 from planner.schedule.plan import Cohort, Plan
 
-SHOWN = 20     # nodes listed in a message
+SHOWN = 20              # nodes listed in a message
+EVIDENCE_SHOWN = 100    # lines of the table of evidence; what is not done comes first
 
 
 def print_outcome(rollout: Rollout, outcome: Outcome) -> int:
@@ -34,7 +35,7 @@ def print_outcome(rollout: Rollout, outcome: Outcome) -> int:
 
 def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
     """Return what a stop means as diagnostics, with the next command."""
-    bundle, nodes = str(rollout.bundle), outcome.nodes
+    bundle, nodes = rollout.spelled, outcome.nodes
     if outcome.code is ExitCode.STALE:
         return StaleError(*(
             Diagnostic(code="stale-plan", subject=f"node {d['node']}, {d['component']}",
@@ -61,18 +62,36 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
     away = sorted(n for n, s in outcome.state.nodes.items() if s.unavailable)
     why = tuple(f"{n} ({outcome.state.nodes[n].state}): {outcome.state.nodes[n].reason}" for n in nodes[:SHOWN])
     why += (f"not in service now: {', '.join(away[:SHOWN])}",) if away else ()
+    if outcome.code is ExitCode.HALTED:
+        why += _ways_back(rollout.plan, nodes)
+    # What was asked for is no error; what somebody has to look at is a warning; only a halt is one.
+    asked = outcome.kind in ("approval", "pause-requested", "interrupted", "aborted-call")
+    severity = Severity.INFO if asked else Severity.ERROR if outcome.code is ExitCode.HALTED else Severity.WARNING
     return ApplyError(Diagnostic(code=outcome.kind, subject=f"rollout {rollout.plan.name}", summary=outcome.reason,
-                                 why=why, hint=hint))
+                                 why=why, hint=hint, severity=severity))
+
+
+def _ways_back(plan: Plan, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Say how failed nodes could be taken back; planner never does that by itself, whatever ``on_failure`` says."""
+    lines = [f"way back of {cohort.id}: {'; '.join(step.title for step in cohort.way_back)} (PLAN.md)"
+             for cohort in plan.cohorts if cohort.way_back and set(nodes) & set(cohort.nodes)]
+    if plan.rollout.on_failure == "rollback":
+        lines.append("on_failure: rollback is left to a person: plan with the old versions as target, and apply that")
+    return tuple(lines)
 
 
 def print_evidence(rollout: Rollout, state: RolloutState) -> None:
     """Show what each node that was at work came to; a table where a person looks, lines where a program does."""
     cohorts = {name: cohort for cohort in rollout.plan.cohorts for name in cohort.nodes}
+    shown = sorted(((n, s) for n, s in state.nodes.items() if s.state is not NodeState.PENDING),
+                   key=lambda item: (item[1].state is NodeState.DONE, item[0]))
     rows = [(name, status.state.value, change_of(cohorts[name]), status.verdict or "-",
              str(rollout.state_dir / status.evidence) if status.evidence else "-")
-            for name, status in sorted(state.nodes.items()) if status.state is not NodeState.PENDING]
+            for name, status in shown[:EVIDENCE_SHOWN]]
     stream = sys.stdout if sys.stdout.isatty() else sys.stderr
     stream.write(format_table(("node", "state", "change", "gate", "evidence"), rows) + "\n")
+    if len(shown) > EVIDENCE_SHOWN:
+        stream.write(f"and {len(shown) - EVIDENCE_SHOWN} more: planner status {rollout.spelled} -o json\n")
     if rollout.simulated:
         stream.write("simulated, nothing proved\n")
 
@@ -94,7 +113,7 @@ def waits_for_approval(plan: Plan, state: RolloutState) -> tuple[str, ...]:
                  and (wave.approval or wave.id in state.approval_needed))
 
 
-def movable(plan: Plan, state: RolloutState, names: Sequence[str], event: Event, bundle: Path) -> tuple[str, ...]:
+def movable(plan: Plan, state: RolloutState, names: Sequence[str], event: Event, spelled: str) -> tuple[str, ...]:
     """Return the nodes that a person's ``retry`` or ``skip`` moves: those named, and their NVLink mates.
 
     Raises:
@@ -116,7 +135,7 @@ def movable(plan: Plan, state: RolloutState, names: Sequence[str], event: Event,
             bad.append((name, f"{state.nodes[name].state}: {event} makes no sense there"))
     if bad:
         raise ApplyError(*(Diagnostic(code=f"cannot-{event}", subject=f"node {name}", summary=words,
-                                      hint=f"see where it stands: planner status {bundle}") for name, words in bad))
+                                      hint=f"see where it stands: planner status {spelled}") for name, words in bad))
     return tuple(sorted(meant))
 
 
@@ -161,16 +180,19 @@ def print_status(rollout: Rollout, output: str) -> None:
 
     from planner.execute.progress import nodes_table, waves_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     state, lock, clock = rollout.state(), rollout.store.lock_row(), clock_of(rollout)
     console.print(f"rollout {rollout.plan.name}" + ("  (simulated, nothing proved)" if rollout.simulated else ""))
     if lock and lock["owner"]:
+        here = Controller.here()
+        gone = lock["host"] == here.host and not process_lives(lock)
         console.print(f"controller {lock['owner']}, process {lock['pid']}, since {lock['since']}, "
-                      f"last sign of life {lock['heartbeat']}")
+                      f"last sign of life {lock['heartbeat']}"
+                      + (f"; it is gone: planner resume {rollout.spelled}" if gone else ""))
     else:
         console.print("no controller at work")
     for words in (f"paused by {state.paused}" if state.paused else "", f"given up by {state.aborted}" if state.aborted
-                  else "", *(f"wave {w} waits: planner approve {rollout.bundle}"
+                  else "", *(f"wave {w} waits: planner approve {rollout.spelled}"
                              for w in waits_for_approval(rollout.plan, state))):
         if words:
             console.print(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,7 @@ class Rollout:
     state_dir: Path
     store: Store
     simulated: bool
+    spelled: str                       # bundle and options as the next command has to repeat them
 
     def state(self) -> RolloutState:
         """Return what the journal adds up to."""
@@ -68,7 +70,9 @@ def open_rollout(bundle: Path, state: str, *, simulate: str = "", must_exist: bo
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(url, plan.digest + ("-simulated" if simulate else ""))
     try:
-        yield Rollout(bundle=bundle, plan=plan, state_dir=folder, store=store, simulated=bool(simulate))
+        options = [*(["--state", state] if state else []), *(["--simulate", simulate] if simulate else [])]
+        yield Rollout(bundle=bundle, plan=plan, state_dir=folder, store=store, simulated=bool(simulate),
+                      spelled=shlex.join([str(bundle), *options]))
     finally:
         store.close()
 
@@ -97,7 +101,7 @@ def run_engine(rollout: Rollout, *, canary_only: bool, inventory: str, forks: in
                       allow_local=allow_local)
     with ExitStack() as stack:
         clock: SystemClock | VirtualClock = VirtualClock(_after(rollout)) if simulate else SystemClock()
-        lock = stack.enter_context(RolloutLock(rollout.store, clock, bundle=str(rollout.bundle), controller=controller))
+        lock = stack.enter_context(RolloutLock(rollout.store, clock, bundle=rollout.spelled, controller=controller))
         parts = _simulated(rollout, simulate, setting.rollout, clock) if simulate else _real(plan, overlays)
         interrupts = stack.enter_context(Interrupts(_say_interrupt).on_signals())
         reporter = stack.enter_context(_reporter(clock.now, label=parts.pop("label", "")))
@@ -197,7 +201,7 @@ def release_all(rollout: Rollout, *, inventory: str, forks: int, simulate: str,
     plan, controller, clock = rollout.plan, Controller.here(), clock_of(rollout)
     setting = Setting(plan=plan, bundle=rollout.bundle, inventory=_inventory(plan, inventory, simulate),
                       state_dir=rollout.state_dir, rollout=rollout_id(plan), owner=controller.owner, forks=forks)
-    with RolloutLock(rollout.store, clock, bundle=str(rollout.bundle), controller=controller) as lock:
+    with RolloutLock(rollout.store, clock, bundle=rollout.spelled, controller=controller) as lock:
         lock.append(entry)
         leased = tuple(sorted(name for name, status in rollout.state().nodes.items() if status.leased))
         if not leased:

@@ -86,10 +86,15 @@ def decide(plan: Plan, state: RolloutState, now: datetime, *, canary_only: bool 
     start = datetime.fromisoformat(plan.rollout.not_before) if plan.rollout.not_before else None
     if start is not None and now < start:
         return Wait(until=start, reason="the plan starts nothing before then")
+    approval: Stop | None = None
     for wave in plan.waves:
         decision = _wave(plan, state, wave, now, canary_only=canary_only)
-        if decision is not None:
-            return decision
+        if isinstance(decision, Stop) and decision.kind == "approval" and not _begun(state, wave):
+            # A wave that was at its goal before has shown nothing. Later nodes are looked at, too: when all are there,
+            # nobody has to approve anything; the first one that needs a change does need it.
+            approval = approval or decision
+        elif decision is not None:
+            return approval if approval and isinstance(decision, Act) and decision.call == "change" else decision
     return _end(state)
 
 
@@ -175,6 +180,10 @@ def _failure(plan: Plan, state: RolloutState) -> Stop | None:
     return None
 
 
+def _begun(state: RolloutState, wave: Wave) -> bool:
+    return any(status.started for status in state.nodes.values() if status.wave == wave.id)
+
+
 def _early(plan: Plan) -> frozenset[str]:
     """Return the waves whose nodes are there to show trouble: one failure in them is enough."""
     return frozenset(wave.id for wave in plan.waves if wave.kind in _EARLY)
@@ -213,7 +222,7 @@ def _wave(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary_
 def _after(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary_only: bool) -> Decision | None:
     """Return soak and approval of a wave whose batches have ended."""
     soaked = datetime.fromisoformat(state.waves_finished[wave.id]) + timedelta(minutes=wave.soak_minutes)
-    if now < soaked:
+    if now < soaked and _begun(state, wave):
         return Wait(until=soaked, reason=f"soak of {wave.id} ({wave.soak_minutes} min)", wave=wave.id)
     asked = wave.approval or wave.id in state.approval_needed
     if canary_only and wave is _last_early(plan) and _later(plan, state, wave) and not asked:

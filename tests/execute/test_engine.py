@@ -76,6 +76,25 @@ def test_a_lost_journal_changes_nothing_on_nodes_that_are_at_their_goal(tmp_path
     assert world.at_goal()
 
 
+def test_nobody_has_to_approve_what_was_there_before(tmp_path: Path) -> None:
+    world = World(make_plan(), tmp_path)
+    world.run()
+    approve_and_resume(world)
+    (tmp_path / "state.db").unlink()
+    assert world.run(canary_only=True).code is ExitCode.DONE
+    assert world.at_goal()
+
+
+def test_a_canary_that_was_there_before_lets_no_other_node_change_without_approval(tmp_path: Path) -> None:
+    world = World(make_plan(), tmp_path)
+    world.run(canary_only=True)
+    (tmp_path / "state.db").unlink()
+    outcome = world.run()
+    assert (outcome.code, outcome.kind) == (ExitCode.PAUSED, "approval")
+    assert not any(world.fleet.nodes[n].drained or world.fleet.nodes[n].lease for n in world.fleet.nodes)
+    assert approve_and_resume(world) is ExitCode.DONE
+
+
 def test_nodes_that_others_brought_to_the_goal_are_done_without_acts(tmp_path: Path) -> None:
     world = World(make_plan(canary=0, batches=(2,)), tmp_path)
     for node in world.fleet.nodes.values():
