@@ -18,7 +18,7 @@ from planner.runner.scripted import Fault, SimulatedCrash
 from tests.execute.world import ME, World, make_plan
 
 pytestmark = pytest.mark.simulation
-SEEDS = range(16)
+SEEDS = range(24)
 KINDS = (("preflight", "unreachable"), ("prefetch", "task-failed"), ("drain", "unreachable"), ("drain", "task-failed"),
          ("change", "task-failed"), ("change", "unreachable"), ("change", "crash"), ("reboot", "lost"),
          ("reboot", "unreachable"), ("gate", "gate-fail"), ("gate", "gate-inconclusive"), ("gate", "crash"),
