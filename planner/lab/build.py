@@ -194,7 +194,8 @@ def spec_text(packages: Sequence[Package], stage: Path) -> str:
         if package.installed:
             lines += [f"%post -n {package.name}", _hook(package.installed)]
         if package.removed:
-            lines += [f"%preun -n {package.name}", '[ "$1" = 0 ] || exit 0', _hook(package.removed)]
+            acts = [(*act, "after") if act[0] == "service-gone" else act for act in package.removed]
+            lines += [f"%postun -n {package.name}", '[ "$1" = 0 ] || exit 0', _hook(acts)]
     lines += ["%install", f'cp -a "{stage}/." "%{{buildroot}}/"']
     return "\n".join(line for line in lines if line) + "\n"
 

@@ -44,7 +44,7 @@ REPOSITORY: Final[Mapping[str, str]] = {
 def fault_table() -> str:
     """Return all faults with their arguments, for ``--help``."""
     rows = [f"  {name:<17}{text}" for table in (NODE_FILES, OUTSIDE) for name, text in sorted(table.items())]
-    rows += ["", "On the package server (NODE is repo):"]
+    rows += ["", "\b", "On the package server (NODE is repo):"]
     rows += [f"  {name:<17}{text}" for name, text in sorted(REPOSITORY.items())]
     return "\n".join(rows)
 

@@ -272,8 +272,9 @@ class Lab:
         if pid is None:
             raise LabError(Diagnostic(code="lab-node-off", subject=f"node {node}", summary="the node does not run",
                                       hint=f"planner lab fault {node} power-on"))
-        return ("nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-T", "-r", "-w", "env", "-i", "HOME=/root",
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=dumb", "LC_ALL=C.UTF-8")
+        return ("nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-T", "-r", "-w", "env", "-i",
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb",
+                "LC_ALL=C.UTF-8")
 
     def power(self, node: str, what: str) -> None:
         """Do what a board controller does: ``off`` and ``cycle`` cut the power at once, ``on`` gives it back."""

@@ -20,6 +20,7 @@ PACKAGES = (
     "rpm", "dnf",
 )
 _BUILD_LIMIT_S = 1800
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")     # a build whose starter was killed must not go on alone
 _LAYER_LIMIT_S = 600
 
 
@@ -34,9 +35,9 @@ def base_tree() -> Path:
             sources = final.with_name(final.name + ".list")
             sources.write_text(debian_sources(Path("/etc/apt")), encoding="utf-8")
             options = [f"--aptopt={o}" for o in ('APT::Install-Recommends "false"', 'Acquire::Languages "none"')]
-            run("mmdebstrap", "--variant=minbase", "--format=directory", *options, f"--include={','.join(PACKAGES)}",
-                SUITE, part, sources, timeout_s=_BUILD_LIMIT_S)
-            run("umount", part / "proc", check=False)      # mmdebstrap may leave it mounted
+            alone = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
+            run(*_DIES_WITH_US, *alone, "mmdebstrap", "--variant=minbase", "--format=directory", *options,
+                f"--include={','.join(PACKAGES)}", SUITE, part, sources, timeout_s=_BUILD_LIMIT_S)
     return final
 
 
@@ -138,6 +139,7 @@ def _run_layer(below: tuple[Path, ...], part: Path, marks: Mapping[str, str], sc
     """Run a script over a stack of layers; what it writes stays in ``part/upper``. A word ROOT is the mounted tree."""
     lower = ":".join(str(path) for path in below)
     told = [part / "root" if word == "ROOT" else word for word in words]
-    run("bash", HERE / "node" / "layer.sh", lower, part, "bash", script, *told, env=marks, timeout_s=_LAYER_LIMIT_S)
+    run(*_DIES_WITH_US, "bash", HERE / "node" / "layer.sh", lower, part, "bash", script, *told, env=marks,
+        timeout_s=_LAYER_LIMIT_S)
     for name in ("work", "root"):
         remove_tree(part / name)

@@ -84,7 +84,7 @@ def find(lab_id: int | None) -> Entry:
     raise LabError(Diagnostic(
         code="which-lab", summary=f"{len(chosen)} labs run on this machine",
         why=tuple(f"id {entry.id}: {entry.directory}" for entry in chosen),
-        hint=f"planner lab status --id {chosen[0].id}"))
+        hint=f"say which: --id {chosen[0].id}"))
 
 
 def claim(directory: Path, lab_id: int | None) -> Entry:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the stand-in packages' scripts do on a lab node. Outside a lab this file is missing, so they refuse to install.
 #   dkms-build VERSION FLAVOUR FOLDER | dkms-remove VERSION FLAVOUR | kernel RELEASE | service UNIT yes|no |
-#   service-gone UNIT | libraries | toolkit DOTTED | toolkit-gone DOTTED
+#   service-gone UNIT [after] | libraries | toolkit DOTTED | toolkit-gone DOTTED
 set -e
 fault=/etc/planner-lab/fault
 record=/var/lib/planner-lab/dkms
@@ -50,7 +50,8 @@ case $1 in
       systemctl daemon-reload || true
       [ "$3" = no ] || systemctl restart "$2" || true
     fi;;
-  service-gone)
+  service-gone)   # after a change of names the unit may be another package's already
+    if [ "${3:-}" = after ] && [ -e "/usr/lib/systemd/system/$2" ]; then exit 0; fi
     if [ -d /run/systemd/system ]; then systemctl stop "$2" || true; fi
     systemctl disable "$2" >/dev/null 2>&1 || true;;
   libraries) ldconfig;;
