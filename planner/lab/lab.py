@@ -272,7 +272,8 @@ class Lab:
         if pid is None:
             raise LabError(Diagnostic(code="lab-node-off", subject=f"node {node}", summary="the node does not run",
                                       hint=f"planner lab fault {node} power-on"))
-        return ("nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-T", "-r", "-w", "env", "-i",
+        return ("nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-T", "-r", "-w",
+                "setpriv", "--bounding-set=-sys_module,-sys_time,-sys_rawio,-mknod", "env", "-i",
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb",
                 "LC_ALL=C.UTF-8")
 

@@ -22,11 +22,18 @@ from planner.lab.tools import HERE, run
 DISK = "512m"               # limit of a node's own disk, a tmpfs
 SERVER_PORT = 8080
 _LOG_LINES = 15
+_SERVER_WAIT_S = 20
 
 
-def _environment(entry: Entry) -> dict[str, str]:
-    """Return what a lab's own processes get of the environment: nothing of the caller's but where programs are."""
-    return {"PATH": f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin", **entry.marks}
+def _detach(entry: Entry, log: Path, *argv: object) -> None:
+    """Start a process that is nobody's child and stays when this one ends.
+
+    Of the caller's environment it gets only where programs are, and the lab's mark.
+    """
+    environment = {"PATH": f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin", **entry.marks}
+    with log.open("ab") as output:
+        subprocess.run(["setsid", "--fork", *map(str, argv)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                       env=environment, check=True)
 
 
 def start_network(entry: Entry) -> None:
@@ -37,14 +44,10 @@ def start_network(entry: Entry) -> None:
 
 def start_server(entry: Entry, directory: Path) -> None:
     """Serve ``directory/repository`` on the bridge and wait until the server answers."""
-    log = (directory / "server.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-I", str(HERE / "server.py"), str(directory / "repository"), entry.address, str(SERVER_PORT),
-         str(directory / "repository-faults")],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(entry))
-    log.close()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
+    _detach(entry, directory / "server.log", sys.executable, "-I", HERE / "server.py", directory / "repository",
+            entry.address, SERVER_PORT, directory / "repository-faults")
+    deadline = time.monotonic() + _SERVER_WAIT_S
+    while time.monotonic() < deadline:
         try:
             socket.create_connection((entry.address, SERVER_PORT), 0.5).close()
             return
@@ -94,12 +97,8 @@ def prepare_node(entry: Entry, directory: Path, index: int, spec: NodeSpec, host
 def start_node(entry: Entry, directory: Path, name: str, layers: Sequence[Path]) -> None:
     """Start a node's supervisor, detached from this process: it outlives it until the lab is taken down."""
     node = directory / "nodes" / name
-    with (node / "log").open("ab") as log:
-        process = subprocess.Popen(
-            ["bash", str(HERE / "node" / "supervisor.sh"), str(node), ":".join(map(str, layers)),
-             entry.namespace(name)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(entry))
-    (node / "supervisor").write_text(f"{process.pid}\n", encoding="ascii")
+    _detach(entry, node / "log", "bash", HERE / "node" / "supervisor.sh", node, ":".join(map(str, layers)),
+            entry.namespace(name))
 
 
 def wait_for_ssh(addresses: Mapping[str, str], directory: Path, timeout_s: float) -> None:

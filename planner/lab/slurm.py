@@ -1,4 +1,4 @@
-"""A real Slurm on lab nodes: Debian's slurmctld, slurmd and munge. Only the GPUs are files."""
+"""A real Slurm on lab nodes: Debian's slurmctld, slurmd and munge. Only the GPUs are null devices."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ LAST_LINES = 12             # of a failed command's output, shown to the user
 TOOLS: Mapping[str, str] = {
     "mmdebstrap": "mmdebstrap", "apt-ftparchive": "apt-utils", "dpkg-deb": "dpkg", "gpg": "gnupg", "ip": "iproute2",
     "tc": "iproute2", "gcc": "gcc", "rpmbuild": "rpm", "createrepo_c": "createrepo-c", "ssh-keygen": "openssh-client",
-    "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux", "bash": "bash",
+    "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux",
+    "setsid": "util-linux", "bash": "bash",
 }
 _C_HEADER = Path("/usr/include/stdio.h")
 

@@ -20,7 +20,7 @@ mkdir -p "$ROOT/run/planner-lab"
 [ -z "$kernel" ] || echo "$kernel" > "$ROOT/run/planner-lab/kernel-release"
 if [ "$family" = apt ]; then
   inside apt-get -qq update
-  [ ${#packages[@]} -eq 0 ] || inside apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+  [ ${#packages[@]} -eq 0 ] || inside apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
     --no-install-recommends install "${packages[@]}"
   rm -rf "$ROOT"/var/cache/apt/archives/*.deb "$ROOT"/var/cache/apt/*.bin "$ROOT"/var/log/apt "$ROOT"/var/log/dpkg.log
 else

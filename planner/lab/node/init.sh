@@ -27,7 +27,7 @@ for pair in stdin:0 stdout:1 stderr:2; do ln -s "fd/${pair#*:}" "$root/dev/${pai
 mount -t tmpfs -o mode=755,size=64m,nodev tmpfs "$root/run"
 mkdir -p "$root/run/planner-lab" "$root/run/lock"
 
-# Plain files where GPUs would be (Slurm asks for them), and what PCI would show.
+# Null devices where GPUs would be (Slurm asks for devices), and what PCI would show.
 pci() { # SLOT CLASS DEVICE
   [ -d "$root/sys/bus/pci/devices" ] || return 0
   mkdir -p "$root/sys/bus/pci/devices/$1"
@@ -37,10 +37,10 @@ pci() { # SLOT CLASS DEVICE
 }
 gpus=$(cat "$root/etc/planner-lab/gpus")
 for ((i = 0; i < gpus; i++)); do
-  : > "$root/dev/nvidia$i"
+  mknod -m 666 "$root/dev/nvidia$i" c 1 3
   pci "$(printf '0000:%02x:00.0' $((16 + i)))" 0x030200 0x0000
 done
-if [ "$gpus" -gt 0 ]; then : > "$root/dev/nvidiactl"; : > "$root/dev/nvidia-uvm"; fi
+if [ "$gpus" -gt 0 ]; then mknod -m 666 "$root/dev/nvidiactl" c 1 3; mknod -m 666 "$root/dev/nvidia-uvm" c 1 3; fi
 if [ -e "$root/etc/planner-lab/nvswitch" ]; then
   pci 0000:f0:00.0 0x068000 0x0000
   [ ! -d "$root/proc/driver" ] || mkdir -p "$root/proc/driver/nvidia-nvswitch"

@@ -9,6 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 cgroups=/sys/fs/cgroup/unified
 [ -e $cgroups/cgroup.procs ] || cgroups=/sys/fs/cgroup
 boots=0
+echo $$ > "$dir/supervisor.part"
+mv "$dir/supervisor.part" "$dir/supervisor"
 exec 9<> <(:)     # something to wait on without starting a process
 while [ ! -e "$dir/stop" ]; do
   if [ "$(cat "$dir/power")" = off ] || [ -e "$dir/noboot" ]; then

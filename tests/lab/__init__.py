@@ -1,0 +1,1 @@
+"""The lab: stand-in packages, nodes, faults, teardown."""
