@@ -34,9 +34,9 @@ def test_interrupted_builds_never_pass_for_finished_ones(tmp_path: Path) -> None
             assert not list(part.iterdir())
             (part / "half").touch()
             if fail:
-                raise LabErrorForTest
+                raise PlannedError
 
-    with pytest.raises(LabErrorForTest):
+    with pytest.raises(PlannedError):
         build(fail=True)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "thing.part").mkdir()
@@ -45,7 +45,7 @@ def test_interrupted_builds_never_pass_for_finished_ones(tmp_path: Path) -> None
     assert [p.name for p in final.iterdir()] == ["half"]
 
 
-class LabErrorForTest(Exception):
+class PlannedError(Exception):
     """A build that fails half way."""
 
 
