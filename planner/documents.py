@@ -92,12 +92,12 @@ def parse_yaml(text: str, *, name: str, error: type[PlannerError] = InputError) 
 
 def _refuse_bombs(text: str) -> None:
     """Stop alias bombs before anything is built: events are cheap, objects are not."""
-    aliases = nodes = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        nodes += 1
+    aliases = 0
+    for nodes, event in enumerate(yaml.parse(text, Loader=_Loader), start=1):
         aliases += isinstance(event, yaml.AliasEvent)
         if aliases > YAML_ALIASES_MAX or nodes > YAML_NODES_MAX:
-            raise yaml.MarkedYAMLError(problem="too many aliases or nodes", problem_mark=event.start_mark)
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem="too many aliases or nodes", problem_mark=mark)
 
 
 def line_of(text: str, path: tuple[object, ...]) -> int | None:

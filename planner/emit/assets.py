@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from planner.data import data_dir, probe_zip
+from planner.gates import judge
 
 KINDS = ("roles", "library", "module_utils")
 PROBE_PATH = "files/probe.zip"
+JUDGE_PATH = "module_utils/planner_judge.py"     # the controller's own judge, so that a play run by hand judges alike
 
 
 def load_assets() -> Mapping[str, bytes]:
@@ -17,7 +20,8 @@ def load_assets() -> Mapping[str, bytes]:
         PlannerError: The installation is incomplete.
     """
     root = data_dir("playbooks")
-    found = {"ansible.cfg": (root / "ansible.cfg").read_bytes(), PROBE_PATH: probe_zip()}
+    found = {"ansible.cfg": (root / "ansible.cfg").read_bytes(), PROBE_PATH: probe_zip(),
+             JUDGE_PATH: Path(judge.__file__).read_bytes()}
     for kind in KINDS:
         for path in sorted((root / kind).rglob("*")):
             if path.is_file() and path.suffix in (".yml", ".py"):

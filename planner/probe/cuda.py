@@ -1,0 +1,161 @@
+"""One kernel on one GPU through the driver's own library: no toolkit, no compiler, nothing installed.
+
+Runs in a child process of its own: a driver that hangs or crashes takes only the child with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import os
+import pkgutil
+import time
+from typing import Any
+
+ENTRY = "planner_mix"
+THREADS = 128               # threads in a block
+POISON = 0xA5A5A5A5         # what a result that nobody wrote looks like
+LOG_BYTES = 8192
+_ERROR_LOG, _ERROR_LOG_SIZE = 5, 6      # CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+_CC_MAJOR, _CC_MINOR = 75, 76
+
+
+
+class CudaError(Exception):
+    """A driver call failed; the text names call, code and the driver's own words."""
+
+
+class Driver:
+    """libcuda.so.1, each call checked."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL("libcuda.so.1")
+        except OSError as exc:
+            raise CudaError("libcuda.so.1 cannot be loaded: %s" % exc) from exc
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call one function; raise with the driver's words unless it says success."""
+        try:
+            function = getattr(self._library, name)
+        except AttributeError as exc:
+            raise CudaError("this libcuda has no %s" % name) from exc
+        function.restype = ctypes.c_int
+        code = function(*arguments)
+        if code:
+            raise CudaError("%s failed with %d (%s: %s)" % (name, code, self._word("cuGetErrorName", code),
+                                                           self._word("cuGetErrorString", code)))
+
+    def _word(self, name: str, code: int) -> str:
+        text = ctypes.c_char_p()
+        getattr(self._library, name)(code, ctypes.byref(text))
+        return text.value.decode("utf-8", "replace") if text.value else "unknown"
+
+
+def run_kernel(uuid: str, seed: int, count: int, rounds: int) -> dict[str, Any]:
+    """Run ``planner_mix`` on the GPU with this UUID; return what was seen, ``output`` in base64 included.
+
+    Raises:
+        CudaError: A call failed.
+    """
+    _scrub(uuid)
+    started = time.monotonic()
+    driver = Driver()
+    driver.call("cuInit", ctypes.c_uint(0))
+    device = ctypes.c_int()
+    driver.call("cuDeviceGet", ctypes.byref(device), 0)
+    context = ctypes.c_void_p()
+    driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    driver.call("cuCtxSetCurrent", context)
+    ready = time.monotonic()
+    try:
+        output = _launch(driver, seed, count, rounds)
+    finally:
+        driver.call("cuDevicePrimaryCtxRelease_v2", device)
+    return {
+        "name": _name(driver, device), "uuid": _uuid(driver, device), "compute_capability": _capability(driver, device),
+        "cuda": _cuda_version(driver), "libcuda": _libcuda_version(),
+        "entry": ENTRY, "seed": seed, "n": count, "rounds": rounds, "output": base64.b64encode(output).decode("ascii"),
+        "context_s": round(ready - started, 4), "kernel_s": round(time.monotonic() - ready, 4),
+    }
+
+
+def _scrub(uuid: str) -> None:
+    """Take out of the environment what would forge the result; NCCL's and NVSHMEM's settings stay as they are."""
+    for name in [n for n in os.environ if n.startswith("CUDA_")]:
+        del os.environ[name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+    os.environ["CUDA_CACHE_DISABLE"] = "1"      # the driver's compiler is part of what is proved
+
+
+def _launch(driver: Driver, seed: int, count: int, rounds: int) -> bytes:
+    module = _load(driver)
+    function = ctypes.c_void_p()
+    driver.call("cuModuleGetFunction", ctypes.byref(function), module, ENTRY.encode())
+    memory = ctypes.c_uint64()
+    driver.call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(4 * count))
+    driver.call("cuMemsetD32_v2", memory, ctypes.c_uint(POISON), ctypes.c_size_t(count))
+    values = (memory, ctypes.c_uint32(seed), ctypes.c_uint32(count), ctypes.c_uint32(rounds))
+    parameters = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+    blocks = (count + THREADS - 1) // THREADS
+    driver.call("cuLaunchKernel", function, blocks, 1, 1, THREADS, 1, 1, 0, None, parameters, None)
+    driver.call("cuCtxSynchronize")
+    output = ctypes.create_string_buffer(4 * count)
+    driver.call("cuMemcpyDtoH_v2", output, memory, ctypes.c_size_t(4 * count))
+    driver.call("cuMemFree_v2", memory)
+    driver.call("cuModuleUnload", module)
+    return output.raw
+
+
+def _load(driver: Driver) -> ctypes.c_void_p:
+    """Let the driver compile the PTX text; its compiler's words are part of the error."""
+    text = pkgutil.get_data(__package__ or "planner.probe", "kernels/%s.ptx" % ENTRY)
+    assert text is not None, "the probe is incomplete"
+    log = ctypes.create_string_buffer(LOG_BYTES)
+    options = (ctypes.c_int * 2)(_ERROR_LOG, _ERROR_LOG_SIZE)
+    values = (ctypes.c_void_p * 2)(ctypes.addressof(log), LOG_BYTES)
+    module = ctypes.c_void_p()
+    try:
+        driver.call("cuModuleLoadDataEx", ctypes.byref(module), ctypes.c_char_p(text), 2, options, values)
+    except CudaError as exc:
+        words = log.value.decode("utf-8", "replace").strip()
+        raise CudaError("%s%s" % (exc, "; " + words if words else "")) from exc
+    return module
+
+
+def _name(driver: Driver, device: ctypes.c_int) -> str:
+    text = ctypes.create_string_buffer(256)
+    driver.call("cuDeviceGetName", text, 256, device)
+    return text.value.decode("utf-8", "replace")
+
+
+def _uuid(driver: Driver, device: ctypes.c_int) -> str:
+    raw = (ctypes.c_ubyte * 16)()
+    driver.call("cuDeviceGetUuid", raw, device)
+    text = bytes(raw).hex()
+    return "GPU-" + "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _capability(driver: Driver, device: ctypes.c_int) -> str:
+    found = []
+    for attribute in (_CC_MAJOR, _CC_MINOR):
+        value = ctypes.c_int()
+        driver.call("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
+        found.append(str(value.value))
+    return ".".join(found)
+
+
+def _cuda_version(driver: Driver) -> str:
+    value = ctypes.c_int()
+    driver.call("cuDriverGetVersion", ctypes.byref(value))
+    return "%d.%d" % (value.value // 1000, value.value % 1000 // 10)
+
+
+def _libcuda_version() -> str | None:
+    """Return the version in the name of the library that was really loaded."""
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            name = os.path.basename(line.split(None, 5)[-1].strip()) if "libcuda.so." in line else ""
+            if name.startswith("libcuda.so.") and name.count(".") > 2:
+                return name[len("libcuda.so."):]
+    return None
