@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from planner.check.evaluate import judge_state
@@ -12,8 +12,10 @@ from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import InputError
 from planner.fleet.fleet import Fleet, Node
+from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target, ToolkitWant, Want
+from planner.model.version import Version, newest
 from planner.schedule.plan import Claimed, Cohort
 from planner.schedule.problems import accepted_names, build_problem, default_version, known_components, want_for
 from planner.schedule.steps import build_steps
@@ -23,6 +25,7 @@ from planner.search.path import find_path
 from planner.search.problem import Path, Problem
 
 SOURCES_MAX = 12
+WIDER_MAX = 12     # versions of a wanted branch that are tried before it is called out of reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,9 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         if path is None:
             freed = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize, free=True)
             path = find_path(freed, matrices)
+        if path is None:
+            problem = _widened(problem, node, group.want, matrices)
+            path = find_path(problem, matrices)
     except SearchLimitError:
         path = None
     if path is None:
@@ -130,6 +136,22 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
     return cohort.model_copy(update={"id": f"c-{slug}-{digest(dump_model(cohort))[7:13]}"})
+
+
+def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:
+    """Return the problem with more versions of the branches that are wanted.
+
+    The first search looks at the newest few only; nothing is called out of reach before the older ones were tried.
+    """
+    facts, state, major = node.facts, node.state, default_version(want, node, matrices).split(".")[0]
+    candidates = dict(problem.candidates)
+    for name, goal in problem.goals.items():
+        branch = goal.want.strip("=<>!~ ").split(".")[0]
+        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch][:WIDER_MAX]
+        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages) for v in near}
+        more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
+        candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
+    return replace(problem, candidates=candidates)
 
 
 def _plain(state: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,9 @@ from planner.search.judge import Judge
 from planner.search.moves import companions
 from planner.search.path import find_path
 from planner.search.problem import Goal, Problem
+
+ALTERNATIVES_MAX = 8      # each is a search of its own
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,7 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
             reasons = sorted({r for (c, v), r in problem.unobtainable.items() if c == name and contains(wanted, v)})
             have = ", ".join(offered) or "none"
             yield (f"{name} {wanted}", "; ".join(reasons) or f"the nodes' repositories have no {name} matching {wanted} (they have: {have})", "")
+            yield from _forbidden_anyway(name, wanted, problem, matrices)
     for move in matrices.moves:
         lead = problem.goals.get(move.lead or "")
         if lead is None or not lead.want or lead.met_by(problem.start.get(lead.component, ())):
@@ -73,6 +78,23 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
             if leads and not any(contains(f"=={v}", f) for v in leads for f in problem.candidates.get(follower, ())):
                 yield from _missing_companion(lead, follower, leads[0], problem, matrices)
         return      # moves that share a lead say the same
+
+
+def _forbidden_anyway(name: str, wanted: str, problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:
+    """Yield the rules that the newest known release in a range would break: another repository would not help."""
+    known = [r.version for r in matrices.releases.get(name, ()) if contains(wanted, r.version)]
+    if not known:
+        return
+    tied = {c for g in matrices.lockstep if name in g.components and g.relation == "equal" for c in g.components}
+    old = () if not matrices.is_many(name) else problem.start.get(name, ())
+    state = {**problem.start, **{c: (known[-1],) for c in tied if problem.start.get(c)}, name: (*old, known[-1])}
+    judge = Judge(matrices, problem.start, frozenset(state))
+    before = {j.key for j in judge.blocking(problem.start)}
+    for judgement in judge.blocking(state):
+        named = judgement.names & problem.accepted or judgement.key in before
+        if name in judgement.components and judgement.provenance is not None and not named:
+            yield (f"{name} {wanted}", f"and where they had it: {judgement.statement}",
+                   matrices.source_of(judgement.rule, judgement.provenance))
 
 
 def _missing_companion(goal: Goal, follower: str, version: str, problem: Problem,
@@ -145,13 +167,27 @@ def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
     name = goal.component
     for wanted in goal.present:
         rest = tuple(p for p in goal.present if p != wanted)
+        if not rest:      # nothing would be left of the goal: first what could stand in for it
+            for version in _closest(wanted, [v for v in problem.candidates.get(name, ()) if not contains(wanted, v)]):
+                yield replace(goal, present=(f"=={version}",)), f"{name} {version} instead of {wanted}"
         yield replace(goal, present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
     if goal.absent:
         yield replace(goal, absent=()), f"let {name} {', '.join(goal.absent)} stay"
     if goal.want:
         current = problem.start.get(name, ())
-        newer_first = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
-        for version in newer_first[:8]:
+        others = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
+        for version in _closest(goal.want, others):
             yield replace(goal, want=f"=={version}"), f"{name} {version} instead of {goal.want}"
         if current:
             yield replace(goal, want=f"=={current[0]}"), f"keep {name} {current[0]}"
+
+
+def _closest(wanted: str, versions: list[str]) -> list[str]:
+    """Return versions, those that share most leading numbers with the wanted one first, else in the order given."""
+    numbers = _NUMBER.findall(wanted.partition("|")[0].split(" ")[0])
+
+    def shared(version: str) -> int:
+        pairs = zip(numbers, _NUMBER.findall(version), strict=False)
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(numbers))
+
+    return sorted(versions, key=shared, reverse=True)[:ALTERNATIVES_MAX]
