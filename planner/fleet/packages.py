@@ -6,7 +6,7 @@ Everything here follows from the package sets in the matrices; no package name s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
@@ -17,14 +17,19 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import PackageSet, State
 from planner.model.version import newest
 
-_FIELD = re.compile(r"\{(version|branch|dashed|dotted|cuda_major)\}")
+_FIELD = re.compile(r"\{(version|abi|branch|dashed|dotted|cuda_major)\}")
+# A version is read as far as its template allows, a kernel's release with it: 580.95.05, 6.8.0-45-generic,
+# 6.12.38+deb13-amd64, 5.14.0-427.13.1.el9_4.
 _FIELD_PATTERNS = {
-    "version": r"(?P<version>[0-9]+(?:[.][0-9A-Za-z]+)*(?:-[0-9]+(?:-[a-z0-9]+)*)??)",
+    "version": r"(?P<version>[0-9]+(?:[.][0-9A-Za-z]+)*(?:(?:[+][0-9a-z]+)?-[0-9a-z][0-9A-Za-z._]*(?:-[a-z0-9]+)*)??)",
+    "abi": r"(?P<abi>[0-9][0-9A-Za-z.+_-]*)",
     "branch": r"(?P<branch>[0-9]+)",
     "dotted": r"(?P<dotted>[0-9]+[.][0-9]+)",
     "dashed": r"(?P<dashed>[0-9]+-[0-9]+)",
     "cuda_major": r"(?P<cuda_major>[0-9]+)",
 }
+_FLAVOUR = re.compile(r"-[a-z][a-z0-9-]*\Z")           # of a kernel: -generic, -cloud-amd64
+_STAND_IN = re.compile(r"(?:\+|\.)standin\Z")         # a stand-in is read as what it stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def fill(template: str, version: str, cuda_major: str) -> str:
     parts = re.findall(r"\d+", version)
     values = {
         "version": version,
+        "abi": _FLAVOUR.sub("", version),
         "branch": parts[0] if parts else version,
         "dashed": "-".join(parts[:2]),
         "dotted": ".".join(parts[:2]),
@@ -75,10 +81,11 @@ def _glob(text: str) -> str:
     return translate(text).removesuffix(r")\Z").removeprefix("(?s:").replace(".*", ".*?") if text else ""
 
 
-def read_version(package_set: PackageSet, name: str, version: str) -> str | None:
+def read_version(package_set: PackageSet, name: str, version: str, *, arch: str = "") -> str | None:
     """Return the component version that a package of this set carries, or None when it is not of this set.
 
-    The first ``install`` template is the one that identifies the component.
+    The first ``install`` template is the one that identifies the component. ``arch`` is the machine's, as
+    ``uname -m`` prints it; a kernel's release ends in it where packages do not name it.
     """
     by_name = _pattern(package_set.install[0]).match(name)
     if not by_name:
@@ -86,10 +93,19 @@ def read_version(package_set: PackageSet, name: str, version: str) -> str | None
     fields = by_name.groupdict()
     if fields.get("version"):
         return fields["version"]
-    by_version = _pattern(package_set.version).match(version)
+    by_version = _pattern(package_set.version).match(_STAND_IN.sub("", version))
     found = by_version.groupdict().get("version") if by_version else None
     branch = fields.get("branch")
-    return None if found is None or (branch and not found.startswith(branch)) else found
+    return None if found is None or (branch and not found.startswith(branch)) else found + _suffix(package_set, arch)
+
+
+def _suffix(package_set: PackageSet, arch: str) -> str:
+    return package_set.version_suffix.replace("{arch}", arch)
+
+
+def _matching(versions: Iterable[str], version_glob: str) -> list[str]:
+    """Return the package versions that match a glob, newest first."""
+    return newest(v for v in versions if any(fnmatchcase(t, version_glob) for t in (v, _STAND_IN.sub("", v))))
 
 
 def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> PackageSet | None:
@@ -108,7 +124,10 @@ def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet)
 
 
 def obtainable_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...]:
-    """Return the component versions in the node's repositories, newest first; empty when none is known."""
+    """Return the component versions in the node's repositories, newest first; empty when none is known.
+
+    Builds of another line than the node's own (another flavour of the kernel) are none that it could move to.
+    """
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None or facts.available is None:
         return ()
@@ -116,9 +135,16 @@ def obtainable_versions(component: str, facts: FactSet, state: State, matrices: 
         version: None
         for name, versions in facts.available.items()
         for package_version in versions
-        if (version := read_version(package_set, name, package_version)) is not None
+        if (version := read_version(package_set, name, package_version, arch=facts.os.arch)) is not None
     }
-    return tuple(newest(found))
+    lines = {_flavour(v) for v in state.get(component, ())}
+    return tuple(newest(v for v in found if not lines or _flavour(v) in lines))
+
+
+def _flavour(version: str) -> str:
+    """Return the words that a version ends in: ``-generic`` of ``6.8.0-45-generic``, "" for plain versions."""
+    found = _FLAVOUR.search(version)
+    return found.group(0) if found else ""
 
 
 def installed_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...]:
@@ -126,7 +152,8 @@ def installed_versions(component: str, facts: FactSet, state: State, matrices: M
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None:
         return ()
-    found = {v: None for n, p in facts.packages.items() if (v := read_version(package_set, n, p)) is not None}
+    found = {v: None for n, p in facts.packages.items()
+             if (v := read_version(package_set, n, p, arch=facts.os.arch)) is not None}
     return tuple(newest(found))
 
 
@@ -159,27 +186,29 @@ def resolve_install(
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
     if facts.available is None:
         return Unresolvable("the node's repositories were not read")
+    version = version.removesuffix(_suffix(package_set, facts.os.arch))
     version_glob = fill(package_set.version, version, cuda_major)
     pins: dict[str, str] = {}
     missing: list[str] = []
     for template in package_set.install:
         name = fill(template, version, cuda_major)
-        found = [v for v in facts.available.get(name, ()) if fnmatchcase(v, version_glob)]
+        found = _matching(facts.available.get(name, ()), version_glob)
         if found:
-            pins[name] = newest(found)[0]
+            pins[name] = found[0]
         else:
             missing.append(name)
     if missing:
         have = ", ".join(f"{n} {' '.join(facts.available.get(n, ())) or '(none)'}" for n in missing)
-        return Unresolvable(
-            f"the repositories have no {', '.join(missing)} matching {version_glob} (they have: {have})", tuple(missing))
+        reason = f"the repositories have no {', '.join(missing)} matching {version_glob} (they have: {have})"
+        return Unresolvable(reason, tuple(missing))
     for template in package_set.optional:
         name = fill(template, version, cuda_major)
-        found = [v for v in facts.available.get(name, ()) if fnmatchcase(v, version_glob)]
+        found = _matching(facts.available.get(name, ()), version_glob)
         wanted = _FIELD.sub("*", template)
         if found and any(fnmatchcase(old, wanted) for old in installed):
-            pins[name] = newest(found)[0]
-    remove = tuple(sorted(n for n in installed if n not in pins and any(fnmatchcase(n, g) for g in package_set.replaces)))
+            pins[name] = found[0]
+    replaced = {n for n in installed if any(fnmatchcase(n, g) for g in package_set.replaces)}
+    remove = tuple(sorted(replaced - set(pins)))
     return PackagePlan(package_set.manager, pins, remove, package_set.name)
 
 
@@ -191,6 +220,7 @@ def resolve_remove(
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None:
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
+    version = version.removesuffix(_suffix(package_set, facts.os.arch))
     names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional)}
     gone = tuple(sorted(n for n in installed if any(fnmatchcase(n, name) for name in names)))
     if not gone:

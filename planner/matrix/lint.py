@@ -27,7 +27,7 @@ Judge = Callable[[Claim | Lockstep, State, MatrixSet], frozenset[str]]
 SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases", "packages", "gpu_models")
 _SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
-_FIELDS = frozenset({"version", "branch", "dashed", "dotted", "cuda_major"})
+_FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
 _UNJUDGEABLE = frozenset({"bad-range", "unknown-component", "unknown-family"})   # an evaluator cannot run on these
 _BARE_BRANCH = re.compile(r"\d+\Z")
 
@@ -307,7 +307,9 @@ def _packages(file: _File) -> Iterator[Diagnostic]:
 
 def _template_fields(package_set: PackageSet) -> Iterator[tuple[str, str]]:
     texts = (*package_set.install, *package_set.optional, package_set.version, *package_set.default_links.values())
-    return ((text, field) for text in texts for field in _TEMPLATE.findall(text) if field not in _FIELDS)
+    yield from ((text, field) for text in texts for field in _TEMPLATE.findall(text) if field not in _FIELDS)
+    suffix = package_set.version_suffix
+    yield from ((suffix, field) for field in _TEMPLATE.findall(suffix) if field != "arch")
 
 
 def _gpu_models(file: _File) -> Iterator[Diagnostic]:

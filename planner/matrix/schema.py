@@ -1,7 +1,7 @@
 """The format of matrix files: components, moves, packages, releases, claims. Knowledge is data.
 
 A *state* is a mapping from component name to a tuple of values: ``()`` means known to be absent, a missing key means
-unknown. Single components have at most one value. Attributes (hardware, OS, workloads) use the same form but never move.
+unknown. Single components have at most one value. Attributes (hardware, OS, workloads) use the same form, never move.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Family(Document):
 
 
 class Claim(Document):
-    """If the ``if`` conditions hold then every ``then`` condition must hold; an empty ``then`` with ``forbids`` set bans."""
+    """If the ``if`` conditions hold, every ``then`` condition must hold; an empty ``then`` with ``forbids`` bans."""
 
     name: Slug
     family: Slug
@@ -104,7 +104,8 @@ class Claim(Document):
     fixed_in: str = ""
     provenance: Provenance
     accepts: dict[Slug, tuple[str, ...]]   # a state that the claim judges and accepts
-    rejects: dict[Slug, tuple[str, ...]] = Field(default_factory=dict)  # a state that it rejects (required unless severity info)
+    # A state that it rejects; required unless severity is info.
+    rejects: dict[Slug, tuple[str, ...]] = Field(default_factory=dict)
     tombstone: str = ""               # why the claim no longer holds; kept, never judged
 
 
@@ -127,20 +128,21 @@ class Release(Document):
 class PackageSet(Document):
     """How one version of a component is installed by one package manager.
 
-    Templates may use ``{version}``, ``{branch}`` (leading number), ``{dashed}`` (12.8.1 -> 12-8),
-    ``{dotted}`` (12.8.1 -> 12.8) and
-    ``{cuda_major}`` (of the node's default toolkit in the goal). ``version`` is a glob over package versions.
+    Templates may use ``{version}``, ``{branch}`` (leading number), ``{dashed}`` (12.8.1 -> 12-8), ``{dotted}``
+    (12.8.1 -> 12.8), ``{abi}`` (6.8.0-45-generic -> 6.8.0-45) and ``{cuda_major}`` (of the node's default toolkit in
+    the goal). ``version`` is a glob over package versions.
     """
 
     name: Slug
     component: Slug
     manager: Literal["apt", "dnf"]
-    detect: tuple[str, ...] = ()      # globs over installed package names; the first set with a match owns the component
-    when: dict[Slug, Condition] = Field(default_factory=dict)   # attributes that must hold to choose this set for a fresh install
+    detect: tuple[str, ...] = ()      # globs over installed names; the first set with a match owns the component
+    when: dict[Slug, Condition] = Field(default_factory=dict)   # attributes that a fresh install in this way needs
     install: tuple[str, ...] = Field(min_length=1)    # required packages
     optional: tuple[str, ...] = ()    # pinned too where the repository has them and they are installed now
     replaces: tuple[str, ...] = ()    # globs over installed names that must go when the branch changes
     version: str                      # "{version}-*"
+    version_suffix: str = ""          # ends the component's version, not the package's: ".{arch}" of a kernel's release
     default_links: dict[str, str] = Field(default_factory=dict)   # link -> target template, set for the wanted default
     provenance: Provenance
 

@@ -28,7 +28,8 @@ def package_set(**fields) -> PackageSet:
 
 
 DRIVER = package_set(
-    name="driver-open", component="driver", detect=("dkms-*-open",), install=("head-{branch}-open", "dkms-{branch}-open"),
+    name="driver-open", component="driver", detect=("dkms-*-open",),
+    install=("head-{branch}-open", "dkms-{branch}-open"),
     optional=("extra-{branch}",), replaces=("head-*-open", "dkms-*-open", "extra-*"), version="{version}-*",
 )
 LIBRARY = package_set(name="lib", component="lib", install=("lib2",), version="{version}-*+cuda{cuda_major}.*")
@@ -52,7 +53,8 @@ FACTS = FactSet(
 def world() -> MatrixSet:
     return MatrixSet(
         components={n: Component(name=n, title=n) for n in ("driver", "lib", "tools", "kernel")}, moves=(), families={},
-        lockstep=(), claims=(), releases={}, packages=(DRIVER, LIBRARY, TOOLKIT, KERNEL, RPM), gpu_models=(), files={}, digest="",
+        lockstep=(), claims=(), releases={}, packages=(DRIVER, LIBRARY, TOOLKIT, KERNEL, RPM), gpu_models=(),
+        files={}, digest="",
     )
 
 
@@ -88,24 +90,29 @@ def test_pins_are_exact_old_branch_goes_and_optional_follows_only_where_it_is_in
 
 def test_build_for_the_default_toolkit_is_chosen(world):
     plan = resolve_install("lib", "2.27.7", FACTS, {}, world, cuda_major="13", installed={})
-    assert isinstance(plan, PackagePlan) and plan.install == {"lib2": "2.27.7-1+cuda13.0"}
+    assert isinstance(plan, PackagePlan)
+    assert plan.install == {"lib2": "2.27.7-1+cuda13.0"}
 
 
 def test_missing_package_is_named_with_what_the_repository_has(world):
     plan = resolve_install("driver", "580.99", FACTS, {}, world, cuda_major="12", installed={})
     assert isinstance(plan, Unresolvable)
-    assert "head-580-open" in plan.reason and "580.95.05-0ubuntu1" in plan.reason
+    assert "head-580-open" in plan.reason
+    assert "580.95.05-0ubuntu1" in plan.reason
 
 
 def test_unread_repositories_are_unknown_not_empty(world):
     blind = FACTS.model_copy(update={"available": None})
     plan = resolve_install("driver", "580.95.05", blind, {}, world, cuda_major="12", installed={})
-    assert isinstance(plan, Unresolvable) and "not read" in plan.reason
+    assert isinstance(plan, Unresolvable)
+    assert "not read" in plan.reason
 
 
 def test_removal_names_only_installed_packages(world):
     plan = resolve_remove("tools", "12.2.2", FACTS, {}, world, cuda_major="12", installed=FACTS.packages)
-    assert isinstance(plan, PackagePlan) and plan.remove == ("tools-12-2",) and not plan.install
+    assert isinstance(plan, PackagePlan)
+    assert plan.remove == ("tools-12-2",)
+    assert not plan.install
 
 
 def test_other_package_manager_has_its_own_sets(world):
