@@ -147,8 +147,9 @@ def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> P
     candidates = dict(problem.candidates)
     for name, goal in problem.goals.items():
         branch = goal.want.strip("=<>!~ ").split(".")[0]
-        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch][:WIDER_MAX]
-        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages) for v in near}
+        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
+        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
+                 for v in near[:WIDER_MAX]}
         more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
         candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
     return replace(problem, candidates=candidates)
