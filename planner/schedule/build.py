@@ -1,0 +1,162 @@
+"""The fleet schedule: staging, canaries, growing batches. Same inputs give the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil
+
+from planner.model.target import RolloutPolicy
+from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
+from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
+from planner.schedule.plan import Batch, Cohort, NodePlan, PoolLimit, Wave
+from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
+
+# A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
+# first batches; other domains follow one by one.
+_BEGUN, _OUTSIDE, _LATER = range(3)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Waves and numbers of a plan.
+
+    Attributes:
+        waves: In order; empty when nothing has to move.
+        pools: Absolute limits of every pool.
+        warnings: What people should know before they approve.
+        eta_minutes: Batches and soaks; drains excluded.
+    """
+
+    waves: tuple[Wave, ...]
+    pools: dict[str, PoolLimit]
+    warnings: tuple[str, ...]
+    eta_minutes: int
+
+
+def build_waves(
+    cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], rollout: RolloutPolicy,
+    own: Mapping[str, RolloutPolicy], already_down: Mapping[str, tuple[str, ...]], *, equal_components: frozenset[str],
+) -> Schedule:
+    """Schedule every node whose cohort has steps.
+
+    Args:
+        cohorts: All cohorts, also those that are there already.
+        nodes: All nodes of these cohorts.
+        rollout: Policy of pools without their own.
+        own: Policy of pools that replace it. Soaks are the longest of all pools that move.
+        already_down: Pool -> nodes that are down now; they use up its limit.
+        equal_components: Components that must be equal within a job.
+
+    Raises:
+        ScheduleError: No schedule keeps the policy; one diagnostic a reason.
+    """
+    nodes = {name: nodes[name] for name in sorted(nodes)}
+    cohort_of = {c.id: c for c in cohorts}
+    policies = {pool: own.get(pool, rollout) for pool in sorted({n.pool for n in nodes.values()})}
+    pools = pool_limits(nodes, policies, already_down)
+    units = make_units([name for name, n in nodes.items() if cohort_of[n.cohort].steps], nodes)
+    if not units:
+        return Schedule(waves=(), pools=pools, warnings=(), eta_minutes=0)
+    class_of = {c.id: c.hardware_class for c in cohorts}
+    ceilings = make_ceilings(units, nodes, pools, policies)
+    staging, rest = split_staging(units, nodes)
+    canaries = choose_canaries(rest, nodes, class_of, policies)
+    chosen = set(canaries)
+    later = [u for u in rest if u not in chosen]
+    mixing = _mixing_domains(units, nodes, cohort_of, equal_components)
+    key = _order(nodes, mixing, (*staging, *canaries))
+    begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)
+    batches = grow(later, ceilings, key, policies, begun)
+    moving = [policies[pool] for pool in sorted({p for u in units for p, _ in u.pools})]
+    batch_soak = max(p.batch_soak_minutes for p in moving)
+    groups = [("staging", pack(staging, ceilings, key)), ("canary", pack(canaries, ceilings, key)),
+              *(("batch", wave) for wave in waves_of(batches, alone=batch_soak > 0))]
+    soak = max(p.soak_minutes for p in moving)
+    minutes = {c.id: sum(s.minutes for s in c.steps) for c in cohorts}
+    waves = _make_waves(groups, {"staging": soak, "canary": soak, "batch": batch_soak},
+                        {name: minutes[n.cohort] for name, n in nodes.items()})
+    warnings = (*staging_warnings(staging, rest, nodes, class_of),
+                *_stuck_warnings(batches, nodes, ceilings, policies, begun), *_mixing_warnings(waves, mixing))
+    eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
+    return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta)
+
+
+def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int],
+                minutes: Mapping[str, int]) -> tuple[Wave, ...]:
+    filled = [(kind, batches) for kind, batches in groups if batches]
+    waves = []
+    for number, (kind, batches) in enumerate(filled, start=1):
+        last = number == len(filled)
+        names = [sorted(n for unit in batch for n in unit.nodes) for batch in batches]
+        waves.append(Wave.model_validate({
+            "id": f"w{number}", "kind": kind, "play": f"plays/w{number}-{kind}.yml",
+            "batches": tuple(
+                Batch(id=f"w{number}b{place}", nodes=tuple(found), minutes=max(1, *(minutes[n] for n in found)))
+                for place, found in enumerate(names, start=1)),
+            "soak_minutes": 0 if last else soaks[kind], "approval": kind == "canary" and not last,
+        }))
+    return tuple(waves)
+
+
+def _mixing_domains(units: Iterable[Unit], nodes: Mapping[str, NodePlan], cohort_of: Mapping[str, Cohort],
+                    equal_components: frozenset[str]) -> dict[str, dict[str, frozenset[str]]]:
+    """Return communication domain -> node -> components it changes that must be equal within a job."""
+    changed = {name: equal_components.intersection(x.component for s in c.steps for x in s.changes)
+               for name, c in cohort_of.items()}
+    found: dict[str, dict[str, frozenset[str]]] = defaultdict(dict)
+    for name in (n for u in units for n in u.nodes):
+        node = nodes[name]
+        if node.comm_domain and changed[node.cohort]:
+            found[node.comm_domain][name] = changed[node.cohort]
+    return dict(sorted(found.items()))
+
+
+def _order(nodes: Mapping[str, NodePlan], mixing: Mapping[str, Mapping[str, object]], early: Iterable[Unit]) -> Key:
+    begun = {nodes[n].comm_domain for u in early for n in u.nodes}
+
+    def key(unit: Unit) -> tuple[int, str]:
+        domains = {d for n in unit.nodes if (d := nodes[n].comm_domain) in mixing and n in mixing[d]}
+        return min(((_BEGUN if d in begun else _LATER, d) for d in domains), default=(_OUTSIDE, ""))
+
+    return key
+
+
+def _mixing_warnings(waves: tuple[Wave, ...], mixing: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
+    """Say for how long each communication domain runs two versions of what must be equal within a job."""
+    line = [(wave, batch) for wave in waves for batch in wave.batches]
+    place = {name: spot for spot, (_, batch) in enumerate(line) for name in batch.nodes}
+    found = []
+    for domain, members in mixing.items():
+        spots = [place[n] for n in members]
+        first, last = min(spots), max(spots)
+        if first == last:
+            continue
+        ended = [w for (w, _), (after, _) in pairwise(line[first:last + 1]) if w is not after]
+        minutes = sum(b.minutes for _, b in line[first:last + 1]) + sum(w.soak_minutes for w in ended)
+        wait = ", plus the wait for approval" if any(w.approval for w in ended) else ""
+        names = ", ".join(sorted({c for components in members.values() for c in components}))
+        found.append(f"communication domain {domain} is mixed in {names} for {last - first + 1} batches, "
+                     f"{minutes} minutes{wait}")
+    return found
+
+
+def _stuck_warnings(batches: Iterable[UnitBatch], nodes: Mapping[str, NodePlan], ceilings: Ceilings,
+                    policies: Mapping[str, RolloutPolicy], canaries: Mapping[str, int]) -> list[str]:
+    """Say where rounding down keeps batches from growing: 1.5 times one node is one node."""
+    sizes: dict[str, list[int]] = defaultdict(list)
+    for batch in batches:
+        for pool, size in Counter(nodes[n].pool for u in batch for n in u.nodes).items():
+            sizes[pool].append(size)
+    found = []
+    for pool, counts in sorted(sizes.items()):
+        growth, before = policies[pool].growth, max(1, canaries.get(pool, 0))
+        stuck = growth > 1 and growth_cap(growth, before) == before < ceilings.pools[pool]
+        if stuck and len(counts) > 1 and max(counts) == before:
+            found.append(
+                f"growth {growth} keeps pool {pool} at batches of {before}: rounded down, {growth} times {before} is "
+                f"{before}; write growth: 2, or let it begin with {ceil(1 / (Fraction(str(growth)) - 1))} canary nodes")
+    return found

@@ -1,0 +1,219 @@
+"""What moves together, and how much of it at once: a rollout policy as absolute numbers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from planner.diagnostics import Diagnostic
+from planner.errors import ScheduleError
+from planner.model.target import RolloutPolicy
+from planner.schedule.plan import NodePlan, PoolLimit
+
+NAMES_SHOWN = 6
+PROBLEMS_MAX = 20
+
+Counts = tuple[tuple[str, int], ...]     # (name, nodes), sorted by name
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Nodes that leave service together: one node, or all moving nodes of one NVLink domain."""
+
+    nodes: tuple[str, ...]               # sorted
+    nvlink_domain: str
+    pools: Counts
+    failure_domains: Counts              # nodes without a failure domain count nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What one batch may take, nodes that are down already subtracted."""
+
+    pools: Mapping[str, int]
+    failure_domains: Mapping[str, int]
+    batch_max: Mapping[str, int]         # pool -> size of a whole batch that has nodes of this pool
+
+
+class Room:
+    """What one batch has taken of its ceilings. Room only shrinks: what does not fit now never fits later."""
+
+    def __init__(self, ceilings: Ceilings) -> None:
+        self._ceilings = ceilings
+        self._domains: Counter[str] = Counter()
+        self._batch_max: int | None = None
+        self._total = 0
+        self.taken: Counter[str] = Counter()
+
+    def left(self, pool: str) -> int:
+        """Return how many more nodes of a pool its limit allows."""
+        return self._ceilings.pools[pool] - self.taken[pool]
+
+    def fits(self, unit: Unit, caps: Mapping[str, int]) -> bool:
+        """Tell whether a unit keeps every ceiling, and the caps that growth sets on some pools."""
+        most = self._most(unit)
+        if most is not None and self._total + len(unit.nodes) > most:
+            return False
+        for pool, count in unit.pools:
+            after = self.taken[pool] + count
+            if after > self._ceilings.pools[pool] or after > caps.get(pool, after):
+                return False
+        limits = self._ceilings.failure_domains
+        return all(self._domains[name] + count <= limits.get(name, count + self._domains[name])
+                   for name, count in unit.failure_domains)
+
+    def take(self, unit: Unit) -> None:
+        """Count a unit that fits."""
+        self._batch_max = self._most(unit)
+        self._total += len(unit.nodes)
+        for pool, count in unit.pools:
+            self.taken[pool] += count
+        for name, count in unit.failure_domains:
+            self._domains[name] += count
+
+    def _most(self, unit: Unit) -> int | None:
+        own = [self._ceilings.batch_max[pool] for pool, _ in unit.pools if pool in self._ceilings.batch_max]
+        return min([*own, *([] if self._batch_max is None else [self._batch_max])], default=None)
+
+
+def absolute(written: str | int, total: int) -> int:
+    """Return a number or a percentage of ``total`` as a number; rounds down, at least 1 unless 0 is written."""
+    if isinstance(written, int):
+        return written
+    percent = int(written.removesuffix("%"))
+    return max(1, total * percent // 100) if percent else 0
+
+
+def make_units(names: Iterable[str], nodes: Mapping[str, NodePlan]) -> tuple[Unit, ...]:
+    """Group moving nodes into units, sorted by their first node."""
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in sorted(names):
+        domain = nodes[name].nvlink_domain
+        members[(domain, "") if domain else ("", name)].append(name)
+    units = [
+        Unit(nodes=tuple(found), nvlink_domain=domain, pools=_counts(nodes[n].pool for n in found),
+             failure_domains=_counts(nodes[n].failure_domain for n in found))
+        for (domain, _), found in members.items()
+    ]
+    return tuple(sorted(units, key=lambda u: u.nodes))
+
+
+def _counts(values: Iterable[str]) -> Counts:
+    return tuple(sorted(Counter(v for v in values if v).items()))
+
+
+def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPolicy],
+                already_down: Mapping[str, tuple[str, ...]]) -> dict[str, PoolLimit]:
+    """Return the absolute numbers of every pool, sorted by name."""
+    sizes = Counter(n.pool for n in nodes.values())
+    domain_sizes = Counter(n.failure_domain for n in nodes.values() if n.failure_domain)
+    domains_of: dict[str, set[str]] = defaultdict(set)
+    for node in nodes.values():
+        if node.failure_domain:
+            domains_of[node.pool].add(node.failure_domain)
+    return {
+        pool: PoolLimit(
+            nodes=sizes[pool], max_unavailable=absolute(policies[pool].max_unavailable, sizes[pool]),
+            max_unavailable_per_domain=_per_domain(policies[pool], [domain_sizes[d] for d in domains_of[pool]]),
+            already_down=tuple(sorted(already_down.get(pool, ()))))
+        for pool in sorted(sizes)
+    }
+
+
+def _per_domain(policy: RolloutPolicy, sizes: list[int]) -> int | None:
+    """Return one number that keeps the policy in every failure domain of a pool.
+
+    The engine guards one number per pool, so a percentage comes to that of the smallest domain it restricts. A domain
+    that may go down whole restricts nothing.
+    """
+    written = policy.max_unavailable_per_domain
+    if written is None or isinstance(written, int):
+        return written
+    numbers = [(absolute(written, size), size) for size in sizes]
+    restricted = [number for number, size in numbers if number < size]
+    return min(restricted, default=max((number for number, _ in numbers), default=absolute(written, 1)))
+
+
+def make_ceilings(units: Iterable[Unit], nodes: Mapping[str, NodePlan], limits: Mapping[str, PoolLimit],
+                  policies: Mapping[str, RolloutPolicy]) -> Ceilings:
+    """Return what a batch may take of pools and failure domains that have something to move.
+
+    Raises:
+        ScheduleError: A limit is 0 or used up by nodes that are down, or a unit is larger than a limit.
+    """
+    units = tuple(units)
+    moving = sorted({pool for u in units for pool, _ in u.pools})
+    problems = [p for pool in moving if (p := _pool_problem(pool, limits[pool])) is not None]
+    pools = {pool: limits[pool].max_unavailable - len(limits[pool].already_down) for pool in moving}
+    down = Counter(nodes[n].failure_domain for limit in limits.values() for n in limit.already_down if n in nodes)
+    domains: dict[str, int] = {}
+    for name in (n for u in units for n in u.nodes):
+        domain, most = nodes[name].failure_domain, limits[nodes[name].pool].max_unavailable_per_domain
+        if domain and most is not None:
+            domains[domain] = min(most - down[domain], domains.get(domain, most))
+    problems += [_domain_problem(d, left, down[d]) for d, left in sorted(domains.items()) if left < 1]
+    if not problems:
+        batch_max = {p: m for p in moving if (m := policies[p].batch_max) is not None}
+        ceilings = Ceilings(pools=pools, failure_domains=domains, batch_max=batch_max)
+        # The largest first: whoever follows its hint has made room for the others, too.
+        largest = sorted(units, key=lambda u: (-len(u.nodes), u.nodes))
+        problems = [p for u in largest for p in _unit_problems(u, ceilings, limits, down)][:PROBLEMS_MAX]
+        if not problems:
+            return ceilings
+    raise ScheduleError(*problems)
+
+
+def shown(names: Iterable[str]) -> str:
+    """Return names for people, the first few of many."""
+    listed = sorted(names)
+    more = f" and {len(listed) - NAMES_SHOWN} more" if len(listed) > NAMES_SHOWN else ""
+    return ", ".join(listed[:NAMES_SHOWN]) + more
+
+
+def _pool_problem(pool: str, limit: PoolLimit) -> Diagnostic | None:
+    down = limit.already_down
+    if limit.max_unavailable == 0:
+        return Diagnostic(
+            code="nothing-may-move", subject=f"pool {pool}",
+            summary=f"max_unavailable is 0, so no node of pool {pool} may move",
+            hint=f"write max_unavailable: 1 or more, or leave the pool as it is with pools: {{{pool}: {{skip: true}}}}")
+    if limit.max_unavailable > len(down):
+        return None
+    return Diagnostic(
+        code="capacity-used-up", subject=f"pool {pool}",
+        summary=f"pool {pool} may lose {limit.max_unavailable} of {limit.nodes} nodes at once, and "
+                f"{len(down)} {'is' if len(down) == 1 else 'are'} down already: {shown(down)}",
+        hint=f"bring them back and run planner discover again, or raise max_unavailable to {len(down) + 1}")
+
+
+def _domain_problem(domain: str, left: int, down: int) -> Diagnostic:
+    why = f"{down} of its nodes are down already" if down else "max_unavailable_per_domain is 0"
+    return Diagnostic(
+        code="nothing-may-move", subject=f"failure domain {domain}",
+        summary=f"no node of failure domain {domain} may move: {why}",
+        hint=f"raise max_unavailable_per_domain to {1 + down}")
+
+
+def _unit_problems(unit: Unit, ceilings: Ceilings, limits: Mapping[str, PoolLimit],
+                   down: Counter[str]) -> list[Diagnostic]:
+    def problem(where: str, size: int, limit: int, key: str, needed: int) -> Diagnostic:
+        return Diagnostic(
+            code="nvlink-domain-too-large", subject=f"NVLink domain {unit.nvlink_domain}",
+            summary=f"NVLink domain {unit.nvlink_domain} moves as one: {size} nodes{where}, but only {limit} may move"
+                    " at once",
+            why=(f"its nodes: {shown(unit.nodes)}",), hint=f"raise {key} to {needed}")
+
+    found = [
+        problem(f" of pool {pool}", size, ceilings.pools[pool], "max_unavailable",
+                size + len(limits[pool].already_down))
+        for pool, size in unit.pools if size > ceilings.pools[pool]
+    ]
+    found += [
+        problem(f" in failure domain {domain}", size, most, "max_unavailable_per_domain", size + down[domain])
+        for domain, size in unit.failure_domains if size > (most := ceilings.failure_domains.get(domain, size))
+    ]
+    whole = min((ceilings.batch_max[p] for p, _ in unit.pools if p in ceilings.batch_max), default=len(unit.nodes))
+    if len(unit.nodes) > whole:
+        found.append(problem("", len(unit.nodes), whole, "batch_max", len(unit.nodes)))
+    return found

@@ -1,0 +1,234 @@
+"""The second opinion on a schedule: every invariant, read from the finished plan; shares no code with what built it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from planner.model.target import RolloutPolicy
+from planner.schedule.plan import Batch, NodePlan, Plan, Wave
+
+_RANK = {"staging": 0, "canary": 1, "batch": 2}
+_ROUNDING = 1e-9     # growth is a decimal fraction that a float does not hold exactly
+
+
+def verify_schedule(plan: Plan, own: Mapping[str, RolloutPolicy] | None = None) -> tuple[str, ...]:
+    """Return a sentence for every broken invariant of a plan's waves; empty when the schedule holds.
+
+    Args:
+        plan: A finished plan, with or without its seal.
+        own: Policies of pools that replace the plan's, as in the target; the plan does not carry them.
+    """
+    schedule = _Schedule(plan, own or {})
+    broken = (*_membership(schedule),)
+    if broken:
+        return broken     # the other checks would only repeat it in other words
+    return (*_form(schedule), *_times(schedule), *_numbers(schedule), *_limits(schedule), *_units(schedule),
+            *_staging(schedule), *_canaries(schedule), *_growth(schedule))
+
+
+class _Schedule:
+    """A plan, seen as one line of batches."""
+
+    def __init__(self, plan: Plan, own: Mapping[str, RolloutPolicy]) -> None:
+        self.plan = plan
+        self.nodes: Mapping[str, NodePlan] = plan.nodes
+        self.cohorts = {c.id: c for c in plan.cohorts}
+        self.moving = {name for c in plan.cohorts if c.steps for name in c.nodes}
+        self.line: list[tuple[Wave, Batch]] = [(w, b) for w in plan.waves for b in w.batches]
+        self._own = own
+
+    def policy(self, pool: str) -> RolloutPolicy:
+        """Return the policy of a pool."""
+        return self._own.get(pool, self.plan.rollout)
+
+    def in_kind(self, kind: str) -> list[str]:
+        """Return the nodes of the waves of one kind."""
+        return [name for w, b in self.line if w.kind == kind for name in b.nodes]
+
+    def hardware(self, name: str) -> str:
+        """Return a node's hardware class."""
+        return self.cohorts[self.nodes[name].cohort].hardware_class
+
+
+def _allowed(written: str | int, total: int) -> int:
+    if isinstance(written, int):
+        return written
+    percent = int(written.rstrip("%"))
+    return 0 if percent == 0 else max(total * percent // 100, 1)
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:6]) + (", …" if len(ordered) > 6 else "")
+
+
+def _membership(s: _Schedule) -> Iterator[str]:
+    """Every node with steps is in exactly one batch, and nothing else is in any."""
+    for cohort in s.plan.cohorts:
+        for name in cohort.nodes:
+            if name not in s.nodes or s.nodes[name].cohort != cohort.id:
+                yield f"cohort {cohort.id} lists {name}, which the plan's nodes do not place there"
+    listed = {name for c in s.plan.cohorts for name in c.nodes}
+    if lost := set(s.nodes) - listed:
+        yield f"these nodes are in no cohort: {_listed(lost)}"
+    seen = Counter(name for _, b in s.line for name in b.nodes)
+    if missing := s.moving - set(seen):
+        yield f"these nodes have steps but are in no batch: {_listed(missing)}"
+    if extra := set(seen) - s.moving:
+        yield f"these nodes are in a batch but have no steps: {_listed(extra)}"
+    if twice := [name for name, times in seen.items() if times > 1]:
+        yield f"these nodes are in more than one batch: {_listed(twice)}"
+
+
+def _form(s: _Schedule) -> Iterator[str]:
+    """Ids, play paths and the order of the kinds."""
+    kinds = [w.kind for w in s.plan.waves]
+    if sorted(kinds, key=_RANK.__getitem__) != kinds or kinds.count("staging") > 1 or kinds.count("canary") > 1:
+        yield f"waves are not in the order staging, canary, batches: {', '.join(kinds)}"
+    for number, wave in enumerate(s.plan.waves, start=1):
+        if wave.id != f"w{number}" or wave.play != f"plays/w{number}-{wave.kind}.yml":
+            yield f"wave {wave.id} with play {wave.play} should be w{number} with plays/w{number}-{wave.kind}.yml"
+        if not wave.batches:
+            yield f"wave {wave.id} has no batch"
+        for place, batch in enumerate(wave.batches, start=1):
+            if batch.id != f"w{number}b{place}":
+                yield f"batch {batch.id} should be w{number}b{place}"
+            if not batch.nodes or list(batch.nodes) != sorted(batch.nodes):
+                yield f"batch {batch.id} is empty or not sorted"
+
+
+def _times(s: _Schedule) -> Iterator[str]:
+    """Minutes, soaks, approval and the sum of it all."""
+    policies = [s.policy(s.nodes[name].pool) for name in sorted(s.moving)]
+    early = max((p.soak_minutes for p in policies), default=0)
+    later = max((p.batch_soak_minutes for p in policies), default=0)
+    for place, wave in enumerate(s.plan.waves):
+        last = place == len(s.plan.waves) - 1
+        soak = 0 if last else later if wave.kind == "batch" else early
+        if wave.soak_minutes != soak:
+            yield f"wave {wave.id} soaks for {wave.soak_minutes} minutes instead of {soak}"
+        if wave.approval != (wave.kind == "canary" and not last):
+            yield f"wave {wave.id} {'asks' if wave.approval else 'does not ask'} for approval"
+        if wave.kind == "batch" and later and len(wave.batches) > 1:
+            yield f"wave {wave.id} has {len(wave.batches)} batches, but each batch has to soak"
+    for _, batch in s.line:
+        needed = max((sum(step.minutes for step in s.cohorts[s.nodes[n].cohort].steps) for n in batch.nodes), default=0)
+        if batch.minutes != max(needed, 1):
+            yield f"batch {batch.id} is said to take {batch.minutes} minutes; its slowest node takes {max(needed, 1)}"
+    total = sum(b.minutes for _, b in s.line) + sum(w.soak_minutes for w in s.plan.waves)
+    if s.plan.eta_minutes != total:
+        yield f"the plan is said to take {s.plan.eta_minutes} minutes; its batches and soaks take {total}"
+
+
+def _numbers(s: _Schedule) -> Iterator[str]:
+    """The absolute limits follow from the policy."""
+    sizes = Counter(n.pool for n in s.nodes.values())
+    if set(sizes) != set(s.plan.pools):
+        yield f"limits are given for pools {_listed(s.plan.pools)}, nodes are in pools {_listed(sizes)}"
+    domain_sizes = Counter(n.failure_domain for n in s.nodes.values() if n.failure_domain)
+    domains = {(n.pool, n.failure_domain) for n in s.nodes.values() if n.failure_domain}
+    for pool, limit in sorted(s.plan.pools.items()):
+        policy, size = s.policy(pool), sizes[pool]
+        if limit.nodes != size or limit.max_unavailable != _allowed(policy.max_unavailable, size):
+            yield (f"pool {pool} has {size} nodes and may lose {_allowed(policy.max_unavailable, size)}; the plan says "
+                   f"{limit.nodes} and {limit.max_unavailable}")
+        written, said = policy.max_unavailable_per_domain, limit.max_unavailable_per_domain
+        if (written is None) != (said is None):
+            yield f"pool {pool}: the limit per failure domain is {said}, the policy says {written}"
+        elif written is not None and said is not None:
+            for domain in sorted(d for p, d in domains if p == pool):
+                most = _allowed(written, domain_sizes[domain])
+                if min(said, domain_sizes[domain]) > most:
+                    yield f"pool {pool}: {said} nodes per failure domain are more than the {most} {domain} may lose"
+
+
+def _limits(s: _Schedule) -> Iterator[str]:
+    """No batch takes more out of service than pools and failure domains may lose, nodes that are down included."""
+    down = {name: pool for pool, limit in s.plan.pools.items() for name in limit.already_down}
+    down_pools = Counter(down.values())
+    down_domains = Counter(s.nodes[n].failure_domain for n in down if n in s.nodes)
+    domain_sizes = Counter(n.failure_domain for n in s.nodes.values())
+    for _, batch in s.line:
+        pools = Counter(s.nodes[n].pool for n in batch.nodes)
+        for pool, count in sorted(pools.items()):
+            policy, limit = s.policy(pool), s.plan.pools.get(pool)
+            most = _allowed(policy.max_unavailable, sum(n.pool == pool for n in s.nodes.values())) \
+                if limit is None else limit.max_unavailable
+            if count + down_pools[pool] > most:
+                yield (f"batch {batch.id} takes {count} nodes of pool {pool}, {down_pools[pool]} are down, "
+                       f"and only {most} may be unavailable")
+            if policy.batch_max is not None and len(batch.nodes) > policy.batch_max:
+                yield f"batch {batch.id} has {len(batch.nodes)} nodes; batch_max of pool {pool} is {policy.batch_max}"
+        domains = Counter(s.nodes[n].failure_domain for n in batch.nodes if s.nodes[n].failure_domain)
+        for domain, pool in sorted({(s.nodes[n].failure_domain, s.nodes[n].pool) for n in batch.nodes} - {("", "")}):
+            written = s.policy(pool).max_unavailable_per_domain
+            if domain and written is not None:
+                most = _allowed(written, domain_sizes[domain])
+                if domains[domain] + down_domains[domain] > most:
+                    yield (f"batch {batch.id} takes {domains[domain]} nodes of failure domain {domain}, "
+                           f"{down_domains[domain]} are down, and only {most} may be unavailable")
+
+
+def _units(s: _Schedule) -> Iterator[str]:
+    """An NVLink domain moves in one batch."""
+    batches: dict[str, set[str]] = defaultdict(set)
+    for _, batch in s.line:
+        for name in batch.nodes:
+            if s.nodes[name].nvlink_domain:
+                batches[s.nodes[name].nvlink_domain].add(batch.id)
+    for domain, ids in sorted(batches.items()):
+        if len(ids) > 1:
+            yield f"NVLink domain {domain} is split over batches {', '.join(sorted(ids))}"
+
+
+def _staging(s: _Schedule) -> Iterator[str]:
+    """All staging nodes are in the staging wave, with nobody but their NVLink mates."""
+    here = set(s.in_kind("staging"))
+    staging = {n for n in s.moving if s.nodes[n].environment == "staging"}
+    if late := staging - here:
+        yield f"these staging nodes are not in the staging wave: {_listed(late)}"
+    bound = {s.nodes[n].nvlink_domain for n in staging} - {""}
+    if early := {n for n in here - staging if s.nodes[n].nvlink_domain not in bound}:
+        yield f"these nodes are in the staging wave but are no staging nodes: {_listed(early)}"
+
+
+def _canaries(s: _Schedule) -> Iterator[str]:
+    """Pools with the same canary rule are covered by their own canaries, as the rule says."""
+    canaries = set(s.in_kind("canary"))
+    rest = s.moving - set(s.in_kind("staging"))
+    by_rule: dict[object, set[str]] = defaultdict(set)
+    for name in rest:
+        by_rule[s.policy(s.nodes[name].pool).canary].add(name)
+    for rule, members in sorted(by_rule.items(), key=lambda item: min(item[1])):
+        tried = members & canaries
+        classes, have = Counter(map(s.hardware, members)), Counter(map(s.hardware, tried))
+        wanted = rule if isinstance(rule, int) else 1
+        for name in sorted(classes):
+            if have[name] < min(wanted, classes[name]):
+                yield f"hardware class {name!r} has {have[name]} of {min(wanted, classes[name])} canaries"
+        if rule == "auto":
+            for cohort in sorted({s.nodes[n].cohort for n in members} - {s.nodes[n].cohort for n in tried}):
+                yield f"cohort {cohort} has no canary"
+            for pool in sorted({s.nodes[n].pool for n in members} - {s.nodes[n].pool for n in tried}):
+                yield f"pool {pool} has no canary"
+        elif isinstance(rule, tuple) and (left := (set(rule) & rest) - canaries):
+            yield f"these nodes are named as canaries but are not in the canary wave: {_listed(left)}"
+
+
+def _growth(s: _Schedule) -> Iterator[str]:
+    """In each pool a batch is at most ``growth`` times the one before; a whole NVLink domain may be larger alone."""
+    before = {pool: max(count, 1) for pool, count in Counter(s.nodes[n].pool for n in s.in_kind("canary")).items()}
+    for wave, batch in s.line:
+        if wave.kind != "batch":
+            continue
+        members: dict[str, list[str]] = defaultdict(list)
+        for name in batch.nodes:
+            members[s.nodes[name].pool].append(name)
+        for pool, names in sorted(members.items()):
+            most = s.policy(pool).growth * before.get(pool, 1) + _ROUNDING
+            whole = {s.nodes[n].nvlink_domain for n in names}
+            if len(names) > most and ("" in whole or len(whole) > 1):
+                yield (f"batch {batch.id} takes {len(names)} nodes of pool {pool} after {before.get(pool, 1)}; "
+                       f"growth allows {int(most)}")
+            before[pool] = len(names)
