@@ -11,7 +11,7 @@ from planner import __version__
 from planner.cli.inputs import FORMATS, facts_option, load_facts, load_rules, load_target, matrix_option, raw_matrices
 from planner.diagnostics import Diagnostic
 from planner.documents import dump_model
-from planner.errors import BundleError, ExitCode, InputError
+from planner.errors import BundleError, ExitCode, InputError, ScheduleError
 from planner.model.target import Target
 from planner.schedule.plan import Plan
 
@@ -77,11 +77,16 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
                                     hint="run: planner doctor -i INVENTORY"))
     made = make_plan(document, target, load_rules(overlays), planner_version=__version__, inventory=inventory,
                      optimize=optimize)
-    violations = (*validate_plan(made, target, raw_matrices(overlays)), *verify_schedule(made))
-    if violations:
+    report = "please report this with your facts and target: it is a bug in planner"
+    if violations := validate_plan(made, target, raw_matrices(overlays)):
         raise BundleError(Diagnostic(
             code="plan-not-valid", summary="the validator does not agree with the search; nothing was written",
-            why=violations[:20], hint="please report this with your facts and target: it is a bug in planner"))
+            why=violations[:20], hint=report))
+    own = {pool: want.rollout for pool, want in target.pools.items() if want.rollout is not None}
+    if violations := verify_schedule(made, own):
+        raise ScheduleError(Diagnostic(
+            code="schedule-not-valid", summary="the schedule breaks its own policy; nothing was written",
+            why=violations[:20], hint=report))
     return finish(made, seal_of(made))
 
 
