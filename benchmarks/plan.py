@@ -1,0 +1,127 @@
+"""Time and memory of planning 1, 100 and 10,000 nodes, each in a fresh process; copies of the example fleet.
+
+    python benchmarks/plan.py                     all sizes, as a table
+    python benchmarks/plan.py 100 --json out.json one size, and the figures as JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from planner.cli.inputs import load_facts, load_target
+from planner.cli.plan import build_plan
+from planner.documents import digest, dump_model
+from planner.emit.assets import load_assets
+from planner.emit.render import render_bundle
+from planner.facts.schema import FactDocument, FactSet, Identity, NodeRecord
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "01-two-generations"
+SIZES = (1, 100, 10_000)
+VARIANTS = ("", "B", "C")        # firmware levels of one stack: with four stacks, twelve fact sets
+SHARES = {"a100": 50, "h100": 30, "v100": 20}     # percent of the nodes in each pool
+RACK_NODES = 16
+JOB_NODES = 512                  # nodes that one job may span
+KILOBYTES_PER_MEBIBYTE = 1024
+COLUMNS = ("nodes", "fact_sets", "cohorts", "batches", "files", "plan_s", "render_s", "total_s", "peak_mib")
+
+
+def stacks(example: FactDocument) -> dict[str, list[FactSet]]:
+    """Return pool -> distinct fact sets: each one of the example at three firmware levels."""
+    found: dict[str, dict[str, FactSet]] = {}
+    for node in example.nodes:
+        pool = str(node.declared.get("pool", ""))
+        if pool in SHARES:
+            found.setdefault(pool, {})[node.facts] = example.fact_sets[node.facts]
+    return {pool: [_at_firmware(facts, level) for facts in sets.values() for level in VARIANTS]
+            for pool, sets in sorted(found.items())}
+
+
+def _at_firmware(facts: FactSet, level: str) -> FactSet:
+    gpus = tuple(g.model_copy(update={"vbios": f"{g.vbios}{level}"}) for g in facts.gpus)
+    return facts.model_copy(update={"gpus": gpus})
+
+
+def make_facts(size: int, example: FactDocument) -> FactDocument:
+    """Return a fleet of ``size`` nodes; equal stacks share one fact set, the first node of each stack is staging."""
+    named = {pool: [(digest(dump_model(s)), s) for s in sets] for pool, sets in stacks(example).items()}
+    records, used, staged = [], {}, set()
+    for pool, share in SHARES.items():
+        for number in range(max(1, size * share // 100) if size > 1 else int(pool == "a100")):
+            name, facts = named[pool][number % len(named[pool])]
+            used[name] = facts
+            staging = size > len(SHARES) * len(VARIANTS) * 2 and name not in staged
+            staged.add(name)
+            declared: dict[str, str | tuple[str, ...] | bool] = {
+                "pool": pool, "environment": "staging" if staging else "production", "scheduler": "slurm",
+                "failure_domain": f"{pool}-rack-{number // RACK_NODES}", "workload_runtimes": ("12.2",),
+            }
+            if not staging:
+                declared["comm_domain"] = f"{pool}-jobs-{number // JOB_NODES}"
+            host = f"{pool}-{number:05}"
+            identity = Identity(machine_id=sha256(host.encode()).hexdigest()[:32])
+            records.append(NodeRecord(name=host, facts=name, identity=identity, declared=declared, groups=(pool,)))
+    return FactDocument(schema="planner.facts/1", inventory="inventories/benchmark",
+                        fact_sets=used, nodes=tuple(sorted(records, key=lambda r: r.name)))
+
+
+def measure(size: int) -> dict[str, Any]:
+    """Plan in this process: what ``planner plan --out`` does between reading its inputs and writing files."""
+    target = load_target(EXAMPLE / "target.yml")
+    document = make_facts(size, load_facts(EXAMPLE / "facts.json"))
+    here = {str(n.declared["pool"]) for n in document.nodes}
+    target = target.model_copy(update={"pools": {p: w for p, w in target.pools.items() if p in here}})
+    start = time.perf_counter()
+    plan = build_plan(document, target, (), inventory=document.inventory)
+    planned = time.perf_counter()
+    bundle = render_bundle(plan, load_assets())
+    rendered = time.perf_counter()
+    return {
+        "nodes": len(document.nodes), "fact_sets": len(document.fact_sets), "cohorts": len(plan.cohorts),
+        "batches": sum(len(w.batches) for w in plan.waves), "files": len(bundle),
+        "plan_s": round(planned - start, 2), "render_s": round(rendered - planned, 2),
+        "total_s": round(rendered - start, 2),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KILOBYTES_PER_MEBIBYTE,
+    }
+
+
+def in_child(size: int) -> dict[str, Any]:
+    """Measure in a fresh process, so that one size's memory is not counted for the next."""
+    command = [sys.executable, __file__, "--child", str(size)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return result
+
+
+def main() -> int:
+    """Print the table; write JSON where asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of nodes")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        json.dump(measure(options.child), sys.stdout)
+        return 0
+    sys.stdout.write("  ".join(f"{name:>9}" for name in COLUMNS) + "\n")
+    rows = []
+    for size in options.sizes or SIZES:
+        rows.append(in_child(size))
+        sys.stdout.write("  ".join(f"{rows[-1][name]:>9}" for name in COLUMNS) + "\n")
+        sys.stdout.flush()
+    if options.json:
+        host = {"python": platform.python_version(), "machine": platform.machine()}
+        options.json.write_text(json.dumps({"host": host, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
