@@ -124,6 +124,8 @@ def _step(step: Step) -> Iterator[str]:
         rows += [(f"`{name}`", "removed") for name in step.packages.remove]
         yield from table((f"package ({step.packages.manager})", "version"), rows)
         yield ""
+    if step.packages.brings:
+        yield f"- May bring along: {', '.join(f'`{glob}`' for glob in step.packages.brings)}."
     for link, goal in sorted(step.links.items()):
         yield f"- Link `{text(link)}` points to `{text(goal)}`."
     if step.restarts:

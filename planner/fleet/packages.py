@@ -212,6 +212,17 @@ def resolve_install(
     return PackagePlan(package_set.manager, pins, remove, package_set.name)
 
 
+def brought_globs(
+    component: str, versions: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
+) -> frozenset[str]:
+    """Return globs of the dependencies that may come, change or go with some versions of a component."""
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None:
+        return frozenset()
+    own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]
+    return frozenset(fill(template, v, cuda_major) for template in package_set.brings for v in own)
+
+
 def resolve_remove(
     component: str, version: str, facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
     installed: Mapping[str, str],

@@ -16,6 +16,7 @@ from planner.diagnostics import Diagnostic
 from planner.documents import line_of, parse_yaml, validate
 from planner.errors import MatrixError
 from planner.matrix.conditions import ABSENT, PRESENT
+from planner.matrix.globs import overlap
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
 from planner.matrix.schema import Claim, Condition, Lockstep, MatrixFile, PackageSet, Provenance, State
@@ -29,6 +30,7 @@ _SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
 _UNJUDGEABLE = frozenset({"bad-range", "unknown-component", "unknown-family"})   # an evaluator cannot run on these
+_GLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_*?\[\]-]*")     # what a step may hand to a node
 _BARE_BRANCH = re.compile(r"\d+\Z")
 
 
@@ -79,7 +81,7 @@ def lint(directories: Sequence[Path], judge: Judge) -> LintReport:
     findings = [*_names(files)]
     for file in files:
         findings += [*_sources(file), *_references(file, matrices), *_shapes(file, matrices)]
-        findings += [*_packages(file), *_gpu_models(file)]
+        findings += [*_packages(file), *_strangers(file, matrices), *_gpu_models(file)]
     if not _UNJUDGEABLE & {f.code for f in findings}:
         findings += [finding for file in files for finding in _examples(file, matrices, judge)]
         findings += _families(files, matrices, judge)
@@ -306,10 +308,27 @@ def _packages(file: _File) -> Iterator[Diagnostic]:
 
 
 def _template_fields(package_set: PackageSet) -> Iterator[tuple[str, str]]:
-    texts = (*package_set.install, *package_set.optional, package_set.version, *package_set.default_links.values())
+    texts = (*package_set.install, *package_set.optional, *package_set.brings, package_set.version,
+             *package_set.default_links.values())
     yield from ((text, field) for text in texts for field in _TEMPLATE.findall(text) if field not in _FIELDS)
     suffix = package_set.version_suffix
     yield from ((suffix, field) for field in _TEMPLATE.findall(suffix) if field != "arch")
+
+
+def _strangers(file: _File, matrices: MatrixSet) -> Iterator[Diagnostic]:
+    """What a set replaces or brings along is never what a set of another component installs."""
+    for position, own in enumerate(file.content.packages):
+        others = [(s, name) for s in matrices.packages if s.manager == own.manager and s.component != own.component
+                  for name in (*s.install, *s.optional)]
+        for key, globs in (("replaces", own.replaces), ("brings", own.brings)):
+            path = ("packages", position, key)
+            for glob in globs:
+                bare = _TEMPLATE.sub("0", glob)
+                if key == "brings" and not (_GLOB.fullmatch(bare) and re.search(r"[a-z]{2}", bare)):
+                    yield file.finding("bad-template", path, f"{own.name}: {glob!r} under brings is no glob of names")
+                yield from (file.finding("stranger", path, f"{own.name}: {glob} under {key} also means {name}, which "
+                                         f"{other.name} installs for {other.component}", f"make {glob} narrower")
+                            for other, name in others if overlap(glob, name))
 
 
 def _gpu_models(file: _File) -> Iterator[Diagnostic]:

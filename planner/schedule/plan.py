@@ -21,11 +21,12 @@ class Claimed(Document):
 
 
 class PackageAct(Document):
-    """Exactly what the package manager is told to do; nothing else may be touched."""
+    """Exactly what the package manager is told to do; beside it only what matches ``brings`` may be touched."""
 
     manager: Literal["apt", "dnf", "none"]
     install: dict[str, str] = Field(default_factory=dict)   # name -> exact package version
     remove: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()      # globs of dependencies that may come, change or go along, sorted
 
 
 class Change(Document):
@@ -47,7 +48,7 @@ class Step(Document):
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
     minutes: int
     quick_gate: bool                  # a kernel gate follows before the next step
-    links: dict[str, str] = Field(default_factory=dict)    # symlinks to set: {"/usr/local/cuda": "/usr/local/cuda-13.0"}
+    links: dict[str, str] = Field(default_factory=dict)   # symlinks: {"/usr/local/cuda": "/usr/local/cuda-13.0"}
     restarts: tuple[str, ...] = ()    # systemd units to restart after the change
     because: tuple[Claimed, ...] = ()
     notes: tuple[str, ...] = ()       # release notes, CVEs and deprecations crossed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from planner.check.evaluate import judge_state
 from planner.check.verdict import Verdict
 from planner.fleet.fleet import Node
-from planner.fleet.packages import Unresolvable, fill, owner_set, resolve_install, resolve_remove
+from planner.fleet.packages import Unresolvable, brought_globs, fill, owner_set, resolve_install, resolve_remove
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import ToolkitWant, Want
@@ -60,6 +60,7 @@ def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_m
                  installed: Mapping[str, str]) -> PackageAct | str:
     install: dict[str, str] = {}
     remove: set[str] = set()
+    brings: set[str] = set()
     manager = ""
     for component, old, new in transition.changes:
         resolve, version = (resolve_install, new) if new else (resolve_remove, old)
@@ -68,10 +69,12 @@ def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_m
             return f"{component} {version}: {plan.reason}"
         install.update(plan.install)
         remove.update(plan.remove)
+        brings |= brought_globs(component, [v for v in (old, new) if v], node.facts, node.state, matrices,
+                                cuda_major=cuda_major)
         manager = plan.manager
     assert manager in ("apt", "dnf"), f"unknown package manager {manager!r}"
     return PackageAct(manager="apt" if manager == "apt" else "dnf", install=dict(sorted(install.items())),
-                      remove=tuple(sorted(remove - set(install))))
+                      remove=tuple(sorted(remove - set(install))), brings=tuple(sorted(brings)))
 
 
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,
@@ -80,7 +83,8 @@ def _step(step_id: str, transition: Transition, act: PackageAct, after: State, m
     changed = {c for c, _, _ in transition.changes}
     judged = judge_state(after, matrices)
     because = tuple(
-        Claimed(claim=j.rule, statement=j.statement, source=matrices.source_of(j.rule, j.provenance) if j.provenance else "")
+        Claimed(claim=j.rule, statement=j.statement,
+                source=matrices.source_of(j.rule, j.provenance) if j.provenance else "")
         for j in judged if j.verdict is Verdict.SUPPORTED and changed & set(j.components) and j.severity == "error"
     )
     risks = tuple(sorted({j.risk or j.rule for j in judged if j.verdict is not Verdict.SUPPORTED and j.blocking
@@ -88,15 +92,18 @@ def _step(step_id: str, transition: Transition, act: PackageAct, after: State, m
     return Step(
         id=step_id, move=move.name, title=_title(transition),
         changes=tuple(Change.model_validate({"component": c, "from": a, "to": b}) for c, a, b in transition.changes),
-        packages=act, disruption=move.disruption, minutes=move.minutes, quick_gate=move.disruption in ("reboot", "module-reload"),
-        because=because, notes=_notes(transition, matrices), risks=risks,
+        packages=act, disruption=move.disruption, minutes=move.minutes,
+        quick_gate=move.disruption in ("reboot", "module-reload"), because=because,
+        notes=_notes(transition, matrices), risks=risks,
     )
 
 
 def _title(transition: Transition) -> str:
     def words(change: tuple[str, str, str]) -> str:
         component, old, new = change
-        return f"add {component} {new}" if not old else f"remove {component} {old}" if not new else f"{component} {old} -> {new}"
+        if old and new:
+            return f"{component} {old} -> {new}"
+        return f"add {component} {new}" if new else f"remove {component} {old}"
 
     return ", ".join(words(c) for c in transition.changes)
 
@@ -106,8 +113,8 @@ def _notes(transition: Transition, matrices: MatrixSet) -> tuple[str, ...]:
     notes: list[str] = []
     for component, old, new in transition.changes:
         for release in reversed(matrices.releases.get(component, ())):
-            key = version_key(release.version)
-            if new and (version_key(old) if old else version_key(new)) <= key <= version_key(new) and key != version_key(old or " "):
+            key, first = version_key(release.version), version_key(old or new)
+            if new and first <= key <= version_key(new) and key != version_key(old or " "):
                 notes += [f"{component} {release.version}: {note}" for note in release.notes]
                 if release.cves_fixed:
                     notes.append(f"{component} {release.version} fixes {', '.join(release.cves_fixed)}")
@@ -120,8 +127,10 @@ def _undo(step: Step, before: Mapping[str, str], node: Node) -> tuple[Step, list
     available = node.facts.available or {}
     lost = [f"{n} {v}" for n, v in sorted(old.items()) if v not in available.get(n, ())]
     act = PackageAct(manager=step.packages.manager, install=dict(sorted(old.items())),
-                     remove=tuple(sorted(n for n in step.packages.install if n not in before)))
-    changes = tuple(Change.model_validate({"component": c.component, "from": c.to, "to": c.from_}) for c in step.changes)
+                     remove=tuple(sorted(n for n in step.packages.install if n not in before)),
+                     brings=step.packages.brings)
+    changes = tuple(Change.model_validate({"component": c.component, "from": c.to, "to": c.from_})
+                    for c in step.changes)
     title = ", ".join(f"{c.component} back to {c.to}" if c.to else f"remove {c.component} {c.from_}" for c in changes)
     undo = step.model_copy(update={"id": f"{step.id}-undo", "title": title, "changes": changes, "packages": act,
                                    "because": (), "notes": (), "links": {}})

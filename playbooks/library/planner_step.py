@@ -16,7 +16,7 @@ module: planner_step
 short_description: Bring packages to exact versions, or refuse
 description:
   - Prefetches, simulates or applies the package changes of one step of a plan.
-  - Refuses when the simulation installs, upgrades, downgrades or removes anything that the plan does not name.
+  - Refuses when the simulation touches anything that the plan does not name and that no glob of O(brings) covers.
   - Does nothing when all pins are installed and all removals are absent.
 options:
   action:
@@ -33,6 +33,7 @@ options:
   manager: {description: Package manager., type: str, choices: [apt, dnf, none], required: true}
   install: {description: Exact version by package name., type: dict, default: {}}
   remove: {description: Packages that must go., type: list, elements: str, default: []}
+  brings: {description: "Globs of dependencies that may come, change and go.", type: list, elements: str, default: []}
   allow_downgrade: {description: The plan goes back to an older version here., type: bool, default: false}
   override_holds: {description: Packages whose foreign hold may be overridden., type: list, elements: str, default: []}
   later: {description: Other steps come before this one., type: bool, default: false}
@@ -76,19 +77,9 @@ from ansible.module_utils.planner_node import (
     write_mark,
 )
 from ansible.module_utils.planner_packages import (
-    NOT_FOUND,
-    act_lines,
-    apt_command,
-    cached_file,
-    dnf_command,
-    dnf_pins,
-    foreign_acts,
-    parse_apt,
-    parse_audit,
-    parse_dnf,
-    same_version,
-    unit_name,
-    unreached,
+    APT_QUERY, APT_RENEW, DNF_RENEW, NOT_FOUND, RPM_QUERY, act_lines, apt_command, apt_download, cached_file,
+    dnf_command, dnf_download, dnf_pins, foreign_acts, may_come, parse_apt, parse_audit, parse_dnf, parse_installed,
+    same_version, unit_name, unreached,
 )
 
 POLL_SECONDS = 2
@@ -128,19 +119,7 @@ class Step:
         names = sorted(set(self.install) | set(self.remove))
         if not names:
             return {}
-        if self.apt:
-            text = self.run(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n"] + names)[1]
-            rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 2]
-            # What is unpacked or half configured is not installed, and neither is it gone.
-            pairs = [(n, v if s == "installed" else s + " " + v) for n, s, v in rows
-                     if s not in ("not-installed", "config-files")]
-        else:
-            text = self.run(["rpm", "-q", "--qf", "%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"] + names)[1]
-            pairs = [tuple(line.split("\t")) for line in text.splitlines() if line.count("\t") == 1]
-        found = {}
-        for name, version in pairs:
-            found.setdefault(name, set()).add(version)
-        return found
+        return parse_installed(self.run((APT_QUERY if self.apt else RPM_QUERY) + names)[1])
 
     def open_work(self):
         """Return (pins not yet met, packages still to remove)."""
@@ -159,18 +138,18 @@ class Step:
                             "planner_override_holds" % ", ".join(sorted(touched - ours)))
         return bool(touched)
 
-    def command(self, wanted, unwanted, simulate, files, repair=False):
+    def command(self, wanted, unwanted, mode, files, repair=False, erase=False):
         """Return the argument vector for what is still to do."""
         if self.apt:
-            return apt_command(wanted, unwanted, files, self.packages, simulate=simulate, held=self.foreign_holds(),
-                               downgrade=self.params["allow_downgrade"], repair=repair)
+            return apt_command(wanted, unwanted, files, self.packages, mode=mode, held=self.foreign_holds(),
+                               downgrade=self.params["allow_downgrade"], repair=repair, erase=erase)
         script = os.path.join(self.params["state_dir"], self.unit + ".dnf")
         if unwanted:
             # One line of installs: dnf takes local files only before anything else is in the transaction.
             lines = ["install " + " ".join(dnf_pins(wanted, files))] * bool(wanted) + ["remove " + n for n in unwanted]
             with open(script, "w") as handle:
                 handle.write("\n".join(lines + ["run", ""]))
-        return dnf_command(wanted, unwanted, files, script, simulate=simulate)
+        return dnf_command(wanted, unwanted, files, script, simulate=mode == "simulate")
 
     def simulate(self, wanted, unwanted, repair=False):
         """Return (acts, files to use): what the package manager itself says it would do. Refuse foreign acts.
@@ -179,10 +158,11 @@ class Step:
         """
         files = {}
         for _attempt in ("repositories", "kept packages"):
-            rc, out, err = self.run(self.command(wanted, unwanted, True, files, repair))
+            rc, out, err = self.run(self.command(wanted, unwanted, "simulate", files, repair))
             acts = (parse_apt if self.apt else parse_dnf)(out)
             lost = unreached(acts, wanted, unwanted)
-            foreign = foreign_acts(acts, self.install, self.remove, self.params["allow_downgrade"])
+            foreign = foreign_acts(acts, self.install, self.remove, self.params["allow_downgrade"],
+                                   self.params["brings"])
             if foreign:
                 named = "the package manager would touch what the plan does not name: " + "; ".join(foreign)
                 raise StepError(named, foreign=foreign)
@@ -247,7 +227,8 @@ class Step:
         if not self.apt:
             return False
         broken = parse_audit(self.run(["dpkg", "--audit"])[1])
-        strange = sorted(set(broken) - set(self.install) - set(self.remove))
+        strange = sorted(name for name in set(broken) - set(self.install) - set(self.remove)
+                         if not may_come(name, self.params["brings"]))
         if strange:
             raise StepError("dpkg was interrupted over packages that the plan does not name: %s; look at them, then: "
                             "dpkg --configure -a" % ", ".join(strange))
@@ -284,7 +265,7 @@ class Step:
         acts, files = self.simulate(wanted, unwanted, repaired) if wanted or unwanted else (None, {})
         if acts:
             self.mark("started", boot_id())
-            self.run_unit(self.command(wanted, unwanted, False, files, repaired))
+            self.run_unit(self.command(wanted, unwanted, "apply", files, repaired, bool(acts["remove"])))
         wanted, unwanted = self.open_work()
         if wanted or unwanted:
             raise StepError("it succeeded, yet these are not as planned: " + ", ".join(sorted(wanted) + unwanted))
@@ -296,14 +277,15 @@ class Step:
         os.makedirs(os.path.join(self.packages, "partial"), mode=0o755, exist_ok=True)
         before = set(os.listdir(self.packages))
         self.foreign_holds()
-        wanted, _unwanted = self.open_work()
+        wanted, unwanted = self.open_work()
         old = {n: v for n, versions in self.installed().items() for v in versions if v != self.install.get(n)}
         missing = self.fetch_new(wanted) if wanted else []
         kept = {n: cached_file(self.packages, self.params["manager"], n, v) for n, v in old.items()}
         for name, version in sorted(old.items()):
             if not kept[name] and not self.fetch_old(name, version):
                 missing.append("old package %s %s, which the way back needs, is in no repository" % (name, version))
-        self.check_space([cached_file(self.packages, self.params["manager"], n, v) for n, v in wanted.items()])
+        needed = dict(self.fetch_brought(wanted, unwanted), **wanted)
+        self.check_space([cached_file(self.packages, self.params["manager"], n, v) for n, v in needed.items()])
         return bool(set(os.listdir(self.packages)) - before), missing
 
     def fetch_new(self, wanted):
@@ -313,29 +295,37 @@ class Step:
             todo = {n: v for n, v in wanted.items() if not cached_file(self.packages, self.params["manager"], n, v)}
             if not todo:
                 return []
-            if self.apt:
-                argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download"]
-                rc, out, err = self.run(argv + ["%s=%s" % pair for pair in sorted(todo.items())], cwd=self.packages)
-                renew = ["apt-get", "-q", "-o", "Acquire::Retries=3", "update"]
-            else:
-                argv = ["dnf", "-y", "--setopt=keepcache=1", "--allowerasing", "--downloadonly", "install"]
-                rc, out, err = self.run(argv + dnf_pins(todo, {}))
-                renew = ["dnf", "-q", "makecache"]
+            rc, out, err = self.run(apt_download(todo) if self.apt else dnf_download(todo), cwd=self.packages)
             if rc == 0:
                 return []
             if attempt == "as listed":
-                renewed = self.run(renew)[2]
+                renewed = self.run(APT_RENEW if self.apt else DNF_RENEW)[2]
         lost = ", ".join("%s %s" % pair for pair in sorted(todo.items()))
         if self.params["later"] and not self.apt and not any(text in out + err for text in NOT_FOUND):
             return ["not fetched yet, needs an earlier step: " + lost]
         self.log += (out + err + renewed).splitlines()
         raise StepError("these packages cannot be fetched: " + lost)
 
+    def fetch_brought(self, wanted, unwanted):
+        """Fetch with apt the dependencies that the pins bring along (dnf fetches them with the pins); return them."""
+        if not (self.apt and wanted and self.params["brings"]):
+            return {}
+        try:
+            acts, files = self.simulate(wanted, unwanted)
+        except StepError:
+            return {}       # an earlier step comes first, or the simulation of the step itself says what is wrong
+        brought = {n: v for n, v in acts["install"].items() if n not in self.install}
+        if brought:
+            rc, out, err = self.run(self.command(wanted, unwanted, "fetch", files))
+            if rc:
+                self.log += (out + err).splitlines()
+                raise StepError("the dependencies of these packages cannot be fetched: " + ", ".join(sorted(wanted)))
+        return brought
+
     def fetch_old(self, name, version):
         """Keep one package that is installed now; return whether it could still be had."""
         if self.apt:
-            argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "%s=%s" % (name, version)]
-            return self.run(argv, cwd=self.packages)[0] == 0
+            return self.run(apt_download({name: version}), cwd=self.packages)[0] == 0
         argv = ["dnf", "-y", "reinstall", "--downloadonly", "--downloaddir=" + self.packages, "%s-%s" % (name, version)]
         return self.run(argv)[0] == 0
 
@@ -381,7 +371,8 @@ def main():
         lease_arguments(), step={"type": "str", "required": True}, install={"type": "dict", "default": {}},
         action={"type": "str", "required": True, "choices": ["prefetch", "simulate", "apply"]},
         manager={"type": "str", "required": True, "choices": ["apt", "dnf", "none"]},
-        remove={"type": "list", "elements": "str", "default": []}, allow_downgrade={"type": "bool", "default": False},
+        remove={"type": "list", "elements": "str", "default": []},
+        brings={"type": "list", "elements": "str", "default": []}, allow_downgrade={"type": "bool", "default": False},
         override_holds={"type": "list", "elements": "str", "default": []}, later={"type": "bool", "default": False},
         timeout_s={"type": "int", "default": 3600},
     )

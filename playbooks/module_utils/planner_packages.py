@@ -7,10 +7,15 @@ __metaclass__ = type
 import glob
 import os
 import re
+from fnmatch import fnmatchcase
 
 APT_LINE = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?")
 NOT_FOUND = ("was not found", "Unable to locate", "No match for argument", "Unable to find a match",
              "Can't find a source")
+APT_QUERY = ["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n"]
+RPM_QUERY = ["rpm", "-q", "--qf", "%{NAME}\tinstalled\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"]
+APT_RENEW = ["apt-get", "-q", "-o", "Acquire::Retries=3", "update"]
+DNF_RENEW = ["dnf", "-q", "makecache"]
 DNF_SECTIONS = (("install", ("Installing", "Upgrading", "Reinstalling")), ("downgrade", ("Downgrading",)),
                 ("remove", ("Removing",)))
 
@@ -69,18 +74,27 @@ def same_version(one, other):
     return one.split(":", 1)[-1] == other.split(":", 1)[-1]
 
 
-def foreign_acts(acts, install, remove, allow_downgrade):
-    """Return one line for each act that the plan does not name; empty means that the simulation keeps to the plan."""
+def may_come(name, brings):
+    """Tell whether a package is a dependency that a step may bring along; one of another architecture never is."""
+    return ":" not in name and any(fnmatchcase(name, pattern) for pattern in brings)
+
+
+def foreign_acts(acts, install, remove, allow_downgrade, brings=()):
+    """Return one line for each act that the plan does not allow; empty means that the simulation keeps to the plan.
+
+    Dependencies that match a glob of ``brings`` may come, be upgraded and go; what the plan names keeps to its word.
+    """
     found = []
     for word in ("install", "downgrade"):
         for name, version in sorted(acts[word].items()):
-            if name not in install:
+            if name not in install and (name in remove or not may_come(name, brings)):
                 found.append("%s %s %s" % (word, name, version))
-            elif not same_version(install[name], version):
+            elif name in install and not same_version(install[name], version):
                 found.append("%s %s %s instead of %s" % (word, name, version, install[name]))
             elif word == "downgrade" and not allow_downgrade:
                 found.append("downgrade %s to %s" % (name, version))
-    return found + ["remove %s" % name for name in sorted(acts["remove"]) if name not in remove]
+    return found + ["remove %s" % name for name in sorted(acts["remove"])
+                    if name not in remove and (name in install or not may_come(name, brings))]
 
 
 def unreached(acts, wanted, unwanted):
@@ -94,6 +108,18 @@ def act_lines(acts):
     """Return acts for people and for the journal, one line a package."""
     lines = ["%s %s %s" % (word, n, v) for word in ("install", "downgrade") for n, v in sorted(acts[word].items())]
     return lines + ["remove %s" % name for name in sorted(acts["remove"])]
+
+
+def parse_installed(text):
+    """Return name -> set of versions from lines ``name<TAB>status<TAB>version``.
+
+    What is unpacked or half configured is not installed, and neither is it gone: its status stands before the version.
+    """
+    found = {}
+    for name, status, version in (line.split("\t") for line in text.splitlines() if line.count("\t") == 2):
+        if status not in ("not-installed", "config-files"):
+            found.setdefault(name, set()).add(version if status == "installed" else status + " " + version)
+    return found
 
 
 def parse_audit(text):
@@ -113,10 +139,23 @@ def cached_file(directory, manager, name, version):
     return next(iter(sorted(glob.glob(os.path.join(directory, pattern)))), "")
 
 
-def apt_command(install, remove, files, directory, simulate=False, downgrade=False, held=False, repair=False):
-    """Return the exact argument vector for apt-get; ``files`` maps names to local files to use instead of a pin."""
-    argv = ["apt-get", "-s"] if simulate else ["apt-get", "-y"]
-    argv += ["--no-install-recommends"] + ["--no-remove"] * (not remove and not simulate)
+def apt_command(install, remove, files, directory, mode="apply", erase=False, downgrade=False, held=False,
+                repair=False):
+    """Return the exact argument vector for apt-get.
+
+    Args:
+        install: Exact version by name.
+        remove: Names that go.
+        files: Name -> local file to use instead of a pin.
+        directory: Where packages are kept.
+        mode: ``apply``, ``simulate``, or ``fetch``: only download what applying needs.
+        erase: The simulation removes more than ``remove``, and that was found to be in order.
+        downgrade: Older versions may replace newer ones.
+        held: Held packages may change.
+        repair: Finish what was interrupted first.
+    """
+    argv = ["apt-get"] + {"apply": ["-y"], "simulate": ["-s"], "fetch": ["-y", "--download-only"]}[mode]
+    argv += ["--no-install-recommends"] + ["--no-remove"] * (mode == "apply" and not remove and not erase)
     argv += ["--allow-downgrades"] * downgrade + ["--allow-change-held-packages"] * held + ["--fix-broken"] * repair
     options = ["APT::Get::AutomaticRemove=0", "Acquire::Retries=3", "DPkg::Lock::Timeout=300",
                "Dir::Cache::Archives=%s/" % directory, "Dpkg::Use-Pty=0", "Dpkg::Options::=--force-confdef",
@@ -125,6 +164,17 @@ def apt_command(install, remove, files, directory, simulate=False, downgrade=Fal
         argv += ["-o", option]
     pins = [files.get(name) or "%s=%s" % (name, version) for name, version in sorted(install.items())]
     return argv + ["install"] + pins + ["%s-" % name for name in sorted(remove)]
+
+
+def apt_download(pins):
+    """Return the argument vector that fetches exact packages into the working directory."""
+    options = ["-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
+    return ["apt-get"] + options + ["download"] + ["%s=%s" % pair for pair in sorted(pins.items())]
+
+
+def dnf_download(pins):
+    """Return the argument vector that fetches exact packages, with what they need, into dnf's cache."""
+    return ["dnf", "-y", "--setopt=keepcache=1", "--allowerasing", "--downloadonly", "install"] + dnf_pins(pins, {})
 
 
 def dnf_command(install, remove, files, script, simulate=False):

@@ -21,7 +21,8 @@ DRIVER: dict[str, Any] = {
 TOOLKIT: dict[str, Any] = {
     "id": "s2", "move": "toolkit", "title": "add cuda_toolkits 13.0.2",
     "changes": [{"component": "cuda_toolkits", "from": "", "to": "13.0.2"}],
-    "packages": {"manager": "apt", "install": {"cuda-toolkit-13-0": "13.0.2-1"}, "remove": []},
+    "packages": {"manager": "apt", "install": {"cuda-toolkit-13-0": "13.0.2-1"}, "remove": [],
+                 "brings": ["cuda-*-13-0", "lib*-13-0", "nsight-compute-20[0-9]*"]},
     "disruption": "drain", "minutes": 5, "quick_gate": False, "restarts": ["nvidia-persistenced.service"],
     "links": {"/usr/local/cuda": "/usr/local/cuda-13.0"},
 }

@@ -75,6 +75,30 @@ def test_anything_the_plan_does_not_name_is_told(found: dict[str, Any], expected
     assert packages.foreign_acts(found, {"a": "2"}, ["b"], False) == expected
 
 
+BRINGS = ("lib*-12-8", "cuda-*-12-8", "nvidia-modprobe", "open*")
+
+
+@pytest.mark.parametrize(("found", "downgrade", "expected"), [
+    (acts({"a": "2", "libcublas-12-8": "12.8.4-1", "cuda-nvcc-12-8": "12.8.93-1"}), False, []),
+    (acts({"libcublas-13-0": "1"}), False, ["install libcublas-13-0 1"]),
+    (acts({"cuda-nvcc-12-80": "1"}), False, ["install cuda-nvcc-12-80 1"]),
+    (acts({"xlibcublas-12-8": "1"}), False, ["install xlibcublas-12-8 1"]),
+    (acts(remove=["libcublas-12-8", "nvidia-modprobe", "libcublas-12-9"]), False, ["remove libcublas-12-9"]),
+    (acts(downgrade={"nvidia-modprobe": "1"}), False, ["downgrade nvidia-modprobe to 1"]),
+    (acts(downgrade={"nvidia-modprobe": "1", "libc6": "1"}), True, ["downgrade libc6 1"]),
+    (acts({"cuda-a-12-8": "3"}), False, ["install cuda-a-12-8 3 instead of 2"]),
+    (acts(remove=["cuda-a-12-8"]), False, ["remove cuda-a-12-8"]),
+    (acts({"cuda-b-12-8": "3"}), False, ["install cuda-b-12-8 3"]),
+    (acts({"open64:i386": "3"}), False, ["install open64:i386 3"]),
+])
+def test_dependencies_come_and_go_only_as_far_as_the_globs_reach(
+    found: dict[str, Any], downgrade: bool, expected: list[str]
+) -> None:
+    """What the plan names keeps its version and stays or goes as planned, even where a glob matches its name, too."""
+    assert packages.foreign_acts(
+        found, {"a": "2", "cuda-a-12-8": "2"}, ["b", "cuda-b-12-8"], downgrade, BRINGS) == expected
+
+
 def test_a_downgrade_is_let_through_only_when_planned() -> None:
     assert packages.foreign_acts(acts(downgrade={"a": "2"}), {"a": "2"}, [], True) == []
     assert packages.foreign_acts(acts(downgrade={"x": "2"}), {"a": "2"}, [], True) == ["downgrade x 2"]
@@ -111,7 +135,8 @@ def test_apt_is_told_exact_pins() -> None:
 def test_apt_refuses_removals_that_are_not_planned() -> None:
     """A second net under the simulation, which itself must show what would be removed."""
     assert "--no-remove" in packages.apt_command({"a": "1"}, [], {}, "/keep")
-    assert "--no-remove" not in packages.apt_command({"a": "1"}, [], {}, "/keep", simulate=True)
+    assert "--no-remove" not in packages.apt_command({"a": "1"}, [], {}, "/keep", mode="simulate")
+    assert "--no-remove" not in packages.apt_command({"a": "1"}, [], {}, "/keep", erase=True)
     assert not {"--allow-downgrades", "--allow-change-held-packages", "--fix-broken"} & set(
         packages.apt_command({"a": "1"}, [], {}, "/keep"))
 

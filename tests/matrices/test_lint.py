@@ -51,6 +51,10 @@ releases:
   - {component: engine, version: "2.0", provenance: book}
 packages:
   - {name: engine-deb, component: engine, manager: apt, install: ["engine-{branch}"], version: "{version}-*",
+     brings: ["engine-lib-{branch}", "pu-*"], provenance: book}
+  - {name: pump-deb, component: pump, manager: apt, install: ["pump-{branch}"], version: "{version}-*",
+     provenance: book}
+  - {name: pump-rpm, component: pump, manager: dnf, install: ["engine-lib-{branch}"], version: "{version}-*",
      provenance: book}
 gpu_models:
   - {name: big, match: "*Big*", compute_capability: "1.0", gpu_class: geforce, provenance: book}
@@ -85,7 +89,7 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
         "lockstep": 1,
         "claims": 2,
         "releases": 2,
-        "packages": 1,
+        "packages": 3,
         "gpu_models": 2,
         "files": 1,
         "tombstones": 0,
@@ -157,6 +161,16 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
         (swap("lead: engine", "lead: blades"), "bad-move", "- {name: engine, title: Change"),
         (swap("engine-{branch}", "engine-{brunch}"), "bad-template", "engine-deb"),
         (swap('version: "{version}-*"', 'version: "*"'), "bad-template", "engine-deb"),
+        (
+            swap('version: "{version}-*"', 'version: "{version}-*", version_suffix: ".{machine}"'),
+            "bad-template",
+            "engine-deb",
+        ),
+        (swap('"pu-*"', '"lib-{brunch}"'), "bad-template", "engine-deb"),
+        (swap('"pu-*"', '"*"'), "bad-template", "brings:"),
+        (swap('"pu-*"', '"pu* x"'), "bad-template", "brings:"),
+        (swap('"pu-*"', '"pu*-{branch}"'), "stranger", "brings:"),
+        (swap("brings:", 'replaces: ["pump-[0-9]*"], brings:'), "stranger", "brings:"),
         (swap('match: "*Small*"', 'match: "*Small Big*"'), "shadowed-model", "name: small"),
         (swap("families:\n", "families:\n  - {name: lonely, title: Lonely}\n"), "empty-family", "name: lonely"),
     ],
