@@ -42,6 +42,7 @@ _WORDS: Mapping[str, re.Pattern[str]] = {
     "id": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"),
     "play path": re.compile(r"plays/[A-Za-z0-9][A-Za-z0-9._-]*\.yml"),
     "package name": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*"),
+    "package glob": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_*?\[\]-]*"),
     "package version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~^_-]*"),
     "unit name": re.compile(r"[A-Za-z0-9][A-Za-z0-9@._:-]*"),
     "path": re.compile(r"(?:/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+"),
@@ -279,5 +280,6 @@ def _words(plan: Plan) -> list[tuple[str, str]]:
             words += [("id", step.id), *(("unit name", unit) for unit in step.restarts)]
             words += [("package name", name) for name in (*step.packages.install, *step.packages.remove)]
             words += [("package version", version) for version in step.packages.install.values()]
+            words += [("package glob", glob) for glob in step.packages.brings]
             words += [("path", path) for pair in step.links.items() for path in pair]
     return words
