@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from planner.lab.spec import Manager
 from planner.model.target import RolloutPolicy
-from planner.schedule.plan import Batch, Cohort, NodePlan, PackageAct, Plan, PoolLimit, Step, Wave
+from planner.schedule.plan import Batch, Cohort, NodePlan, Plan, PoolLimit, Step, Wave
 
 DEB_SUFFIX = "+standin"
 RPM_SUFFIX = ".standin"
@@ -27,6 +28,11 @@ class Mirrored:
 def stand_in_version(version: str, manager: str) -> str:
     """Return a package version with the suffix that marks a stand-in."""
     return version + (DEB_SUFFIX if manager == "apt" else RPM_SUFFIX)
+
+
+def manager_of(cohort: Cohort) -> Manager:
+    """Return the package manager of a cohort's nodes."""
+    return "dnf" if any(step.packages.manager == "dnf" for step in cohort.steps) else "apt"
 
 
 def choose_nodes(plan: Plan, most: int) -> tuple[str, ...]:
@@ -75,7 +81,7 @@ def mirror_plan(plan: Plan, chosen: tuple[str, ...], machine_ids: Mapping[str, s
 
 
 def _cohort(cohort: Cohort, lab_of: Mapping[str, str]) -> Cohort:
-    manager = next((s.packages.manager for s in cohort.steps), "apt")
+    manager = manager_of(cohort)
     return cohort.model_copy(update={
         "nodes": tuple(sorted(lab_of[n] for n in cohort.nodes if n in lab_of)),
         "steps": tuple(_step(s) for s in cohort.steps),
@@ -87,7 +93,7 @@ def _cohort(cohort: Cohort, lab_of: Mapping[str, str]) -> Cohort:
 def _step(step: Step) -> Step:
     act = step.packages
     pins = {name: stand_in_version(version, act.manager) for name, version in act.install.items()}
-    return step.model_copy(update={"packages": PackageAct(manager=act.manager, install=pins, remove=act.remove)})
+    return step.model_copy(update={"packages": act.model_copy(update={"install": pins})})
 
 
 def _wave(wave: Wave, lab_of: Mapping[str, str]) -> Wave:
@@ -102,12 +108,12 @@ def _node(node: NodePlan, machine_id: str) -> NodePlan:
     return node.model_copy(update={"machine_id": machine_id, "scheduler": "none"})
 
 
-def stand_in_packages(plan: Plan) -> dict[str, tuple[tuple[str, str], ...]]:
+def stand_in_packages(plan: Plan) -> dict[Manager, tuple[tuple[str, str], ...]]:
     """Return every (name, version) that a mirrored plan needs, by package manager, sorted."""
-    wanted: dict[str, set[tuple[str, str]]] = {}
+    wanted: dict[Manager, set[tuple[str, str]]] = {}
     for cohort in plan.cohorts:
-        manager = next((s.packages.manager for s in cohort.steps), "apt")
+        manager = manager_of(cohort)
         wanted.setdefault(manager, set()).update(cohort.installed.items())
         for step in (*cohort.steps, *cohort.way_back):
-            wanted.setdefault(step.packages.manager, set()).update(step.packages.install.items())
+            wanted.setdefault(manager, set()).update(step.packages.install.items())
     return {manager: tuple(sorted(packages)) for manager, packages in sorted(wanted.items())}
