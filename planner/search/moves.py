@@ -13,13 +13,17 @@ from planner.search.problem import Goal, Problem, Transition
 Changes = tuple[tuple[str, str, str], ...]
 
 
-def transitions(state: State, problem: Problem, matrices: MatrixSet) -> Iterator[tuple[Transition, dict[str, tuple[str, ...]]]]:
+def transitions(
+    state: State, problem: Problem, matrices: MatrixSet,
+) -> Iterator[tuple[Transition, dict[str, tuple[str, ...]]]]:
     """Yield every legal step with the state it leads to, in the order of the matrices (not yet judged)."""
     pending = pending_reboots(state, problem, matrices)
+    overtaken = _overtaken(state, problem, matrices)
     for move in matrices.moves:
         for changes in _changes(move, state, problem, matrices):
             after = apply_changes(state, changes, matrices)
-            yield Transition(move=move.name, changes=changes, cost=_cost(move, changes, problem, pending)), after
+            cost = {**_cost(move, changes, problem, pending), "order": overtaken[move.name]}
+            yield Transition(move=move.name, changes=changes, cost=cost), after
 
 
 def apply_changes(state: State, changes: Changes, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
@@ -40,6 +44,16 @@ def pending_reboots(state: State, problem: Problem, matrices: MatrixSet) -> int:
         1 for name, goal in problem.goals.items()
         if needs_reboot(name, matrices) and not goal.met_by(state.get(name, ()))
     )
+
+
+def _overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, int]:
+    """Return, for each move, how many parts of goals are still open whose own moves all stand earlier.
+
+    Summed over a path this counts the pairs of steps that stand the other way round than in the matrices.
+    """
+    last = {component: place for place, move in enumerate(matrices.moves) for component in move.components}
+    unmet = [(last[name], goal.unmet(state.get(name, ()))) for name, goal in problem.goals.items() if name in last]
+    return {move.name: sum(parts for own, parts in unmet if own < place) for place, move in enumerate(matrices.moves)}
 
 
 def needs_reboot(component: str, matrices: MatrixSet) -> bool:
@@ -73,7 +87,9 @@ def _changes(move: Move, state: State, problem: Problem, matrices: MatrixSet) ->
             yield (*chosen, *following)
 
 
-def _single_changes(component: str, state: State, problem: Problem, *, downgrade: bool) -> Iterator[tuple[str, str, str]]:
+def _single_changes(
+    component: str, state: State, problem: Problem, *, downgrade: bool,
+) -> Iterator[tuple[str, str, str]]:
     if component not in state:
         return      # not known: nothing may be changed on a guess
     old = state[component][0] if state[component] else ""
@@ -102,7 +118,8 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
         values = state.get(component, ())
         if not values or version_key(values[0]) == version_key(lead_version):
             continue
-        match = next((v for v in problem.candidates.get(component, ()) if version_key(v) == version_key(lead_version)), None)
+        offered = problem.candidates.get(component, ())
+        match = next((v for v in offered if version_key(v) == version_key(lead_version)), None)
         if match is None:
             return None
         following.append((component, values[0], match))
@@ -111,7 +128,7 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
 
 def _cost(move: Move, changes: Changes, problem: Problem, pending: int) -> dict[str, int]:
     age = sum(
-        [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,)) or not problem.goals[c].want].index(new)
+        [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,))].index(new)
         for c, _, new in changes
         if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
     )

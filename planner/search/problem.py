@@ -9,8 +9,9 @@ from planner.matrix.schema import State
 from planner.model.version import contains
 
 # Fields of a path's cost, in the default order of importance. ``early`` counts steps taken before a pending reboot
-# (what needs a reboot decides what the rest may be), ``age`` how far a chosen version is from the newest that fits.
-COST_ORDER = ("reboots", "risks", "steps", "early", "minutes", "age")
+# (what needs a reboot decides what the rest may be), ``age`` how far a chosen version is from the newest that fits,
+# ``order`` how often a step was taken although one that stands earlier in the matrices was still open: it settles ties.
+COST_ORDER = ("reboots", "risks", "steps", "early", "minutes", "age", "order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,14 @@ class Goal:
             return any(contains(self.want, v) for v in values)
         return all(any(contains(p, v) for v in values) for p in self.present) and not any(
             contains(a, v) for a in self.absent for v in values
+        )
+
+    def unmet(self, values: tuple[str, ...]) -> int:
+        """Return how many parts of this goal the values do not satisfy: what is missing, and what is too much."""
+        if self.want:
+            return int(not self.met_by(values))
+        return sum(not any(contains(p, v) for v in values) for p in self.present) + sum(
+            any(contains(a, v) for a in self.absent) for v in values
         )
 
     def describe(self) -> str:
