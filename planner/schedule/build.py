@@ -54,7 +54,6 @@ def build_waves(
     Raises:
         ScheduleError: No schedule keeps the policy; one diagnostic a reason.
     """
-    nodes = {name: nodes[name] for name in sorted(nodes)}
     cohort_of = {c.id: c for c in cohorts}
     policies = {pool: own.get(pool, rollout) for pool in sorted({n.pool for n in nodes.values()})}
     pools = pool_limits(nodes, policies, already_down)

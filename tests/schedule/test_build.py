@@ -198,6 +198,13 @@ def test_a_domain_larger_than_growth_allows_moves_alone() -> None:
     assert sizes(world({f"x{i}": {"nvlink_domain": f"d{i // 4}"} for i in range(8)}, **ALL, canary=0)) == [4, 4]
 
 
+def test_a_domain_across_pools_waits_until_growth_allows_it_in_each() -> None:
+    """The domain is too large for pool p, where it may go alone; in pool q another node has used what growth allows."""
+    table = {"a0": {"nvlink_domain": "d"}, "a1": {"nvlink_domain": "d"}, "a2": {"nvlink_domain": "d", "pool": "q"},
+             "b0": {"pool": "q"}, "b1": {"pool": "q"}}
+    assert sizes(world(table, **ALL, canary=0, growth=1)) == [1, 1, 3]
+
+
 def test_growth_that_rounding_stops_is_a_warning() -> None:
     (warning,) = world(plain(9), **ALL, growth=1.5).schedule().warnings
     assert "batches of 1" in warning

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from planner.cli.plan import build_plan
 from planner.documents import dump_model
-from planner.model.target import RolloutPolicy
+from planner.errors import ExitCode, ScheduleError
+from planner.facts.schema import FactDocument
+from planner.model.target import RolloutPolicy, Target
+from planner.schedule import assemble, verify
 from planner.schedule.plan import Plan
 from planner.schedule.verify import verify_schedule
+from planner.validate import replay
 from tests.schedule.fleets import plain, world
 
 Document = dict[str, Any]
@@ -18,7 +25,7 @@ TABLE = {
     **{f"s{i}": {"environment": "staging", "failure_domain": f"r{i}"} for i in range(2)},
     **{f"n{i:02d}": {"failure_domain": f"r{i % 4}"} for i in range(20)},
     **{f"g{i}": {"cohort": "g", "pool": "q", "nvlink_domain": f"d{i // 2}"} for i in range(8)},
-    "z": {"cohort": "done"},
+    "z": {"cohort": "done", "failure_domain": "r0"},
 }
 COHORTS = {"c": {"hardware": "h1", "minutes": (10, 5)}, "g": {"hardware": "h2"}, "done": {"minutes": ()}}
 
@@ -114,8 +121,12 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     ("a domain's limit is raised", lambda p: p["pools"]["p"].update(max_unavailable_per_domain=3), "more than the 2"),
     ("a domain's limit is lost", lambda p: p["pools"]["p"].pop("max_unavailable_per_domain"), "the policy says 2"),
     ("a pool is not counted", lambda p: p["pools"].pop("q"), "nodes are in pools p, q"),
-    ("nodes that are down are forgotten", lambda p: p["pools"]["p"].update(already_down=["x0", "x1", "x2", "x3", "x4"]),
-     "5 are down, and only 6"),
+    ("nodes that are down are forgotten", lambda p: p["pools"]["p"].update(already_down=["x0"]),
+     "takes 6 nodes of pool p, 1 are down, and only 6"),
+    ("a rack's node that is down is forgotten", lambda p: p["pools"]["p"].update(already_down=["z"]),
+     "takes 2 nodes of failure domain r0, 1 are down, and only 2"),
+    ("the racks' limit is tightened", lambda p: p["rollout"].update(max_unavailable_per_domain=1),
+     "takes 2 nodes of failure domain r1, 0 are down, and only 1"),
     ("batch_max is tightened", lambda p: p["rollout"].update(batch_max=3), "batch_max of pool p is 3"),
     ("a named canary moves later", lambda p: p["rollout"].update(canary=["n00", "g0", "n07"]), "canary wave: n07"),
     ("more canaries are wanted", lambda p: p["rollout"].update(canary=3), "hardware class 'h1' has 1 of 3 canaries"),
@@ -158,3 +169,23 @@ def test_own_policies_of_pools_are_judged_by_their_own_numbers() -> None:
     assert any("may lose 1" in c for c in verify_schedule(plan))
     stricter = {"p": RolloutPolicy(max_unavailable="100%", growth=3)}
     assert any("growth allows 3" in c for c in verify_schedule(plan, stricter))
+
+
+def test_the_verifier_reads_documents_only() -> None:
+    """It would repeat the builder's mistakes if it used the builder's code."""
+    tree = ast.parse(inspect.getsource(verify))
+    used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert {m for m in used if m.startswith("planner")} == {"planner.model.target", "planner.schedule.plan"}
+
+
+def test_a_plan_with_a_broken_schedule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line stops on what the verifier says, with the exit code of a missing schedule."""
+    document = dump_model(sound())
+    move(document, "g1", "batch")
+    monkeypatch.setattr(assemble, "make_plan", lambda *_, **__: Plan.model_validate(document))
+    monkeypatch.setattr(replay, "validate_plan", lambda *_: ())
+    facts = FactDocument.model_construct(nodes=(object(),))
+    with pytest.raises(ScheduleError) as caught:
+        build_plan(facts, Target.model_validate({"schema": "planner.target/1", "name": "t"}), (), inventory="")
+    assert caught.value.exit_code == ExitCode.NO_PATH
+    assert any("NVLink domain d0 is split" in why for why in caught.value.diagnostics[0].why)
