@@ -75,7 +75,13 @@ def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id:
     return RunRequest(
         directory=str(setting.bundle), playbook=play, inventory=setting.inventory, limit=act.nodes,
         tags=PHASE_GROUPS.get(act.call, ()), extra_vars=extra, run_id=run_id, forks=setting.forks,
-        timeout_s=_limit_s(plan, act), artifacts=str(setting.state_dir / "artifacts"))
+        timeout_s=_limit_s(plan, act), groups=_groups(plan, act), artifacts=str(setting.state_dir / "artifacts"))
+
+
+def _groups(plan: Plan, act: Act) -> tuple[tuple[str, ...], ...]:
+    """Return an act's nodes by cohort: each has a play of its own, and no cohort's reboot waits for another's."""
+    found = (tuple(n for n in act.nodes if n in set(cohort.nodes)) for cohort in plan.cohorts)
+    return tuple(group for group in found if group)
 
 
 def _limit_s(plan: Plan, act: Act) -> int:

@@ -19,6 +19,7 @@ import yaml
 from planner.diagnostics import Diagnostic
 from planner.errors import ApplyError
 from planner.runner.leftovers import MARK, end_leftovers
+from planner.runner.parallel import run_together, split
 from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
 
 POLL_S = 1                     # how often ansible-runner asks whether to cancel
@@ -50,7 +51,7 @@ class AnsibleRunner:
 
     def run(self, request: RunRequest, *, on_event: Callable[[HostEvent], None] | None = None,
             cancelled: Callable[[], bool] | None = None) -> RunResult:
-        """Run one playbook to its end.
+        """Run one playbook to its end; groups of the request run at the same time, each as a call of its own.
 
         A host of the limit for which Ansible's own summary is missing (cut off, never reached) is NOT_RUN: unknown.
         An exception of ``on_event`` cancels the call and is raised after it has ended.
@@ -59,6 +60,14 @@ class AnsibleRunner:
             ApplyError: ansible-playbook is not there or cannot start.
         """
         require_ansible()
+        requests = split(request)
+        if len(requests) > 1:
+            return run_together(requests, lambda r, hear, stop: self._run(r, on_event=hear, cancelled=stop),
+                                on_event=on_event, cancelled=cancelled)
+        return self._run(request, on_event=on_event, cancelled=cancelled)
+
+    def _run(self, request: RunRequest, *, on_event: Callable[[HostEvent], None] | None = None,
+             cancelled: Callable[[], bool] | None = None) -> RunResult:
         import ansible_runner  # slow to import; only commands that act need it
 
         hearer = _Hearer(on_event, cancelled)
@@ -67,7 +76,7 @@ class AnsibleRunner:
             artifacts = Path(request.artifacts).absolute() if request.artifacts else private / "artifacts"
             runner = ansible_runner.run(
                 private_data_dir=str(private), artifact_dir=str(artifacts), ident=uuid.uuid4().hex,
-                rotate_artifacts=ARTIFACTS_KEPT, project_dir=str(Path(request.directory).absolute()),
+                project_dir=str(Path(request.directory).absolute()),
                 playbook=request.playbook, cmdline=_arguments(request, private), envvars=environment(request, run_id),
                 settings={"suppress_ansible_output": True, "pexpect_timeout": POLL_S}, quiet=True,
                 forks=request.forks, timeout=request.timeout_s or None, event_handler=hearer.hear,
@@ -75,6 +84,8 @@ class AnsibleRunner:
             if runner.status in ("canceled", "timeout"):
                 end_leftovers(run_id)
             tail = _tail(Path(runner.config.artifact_dir) / "stdout")
+            if request.artifacts:
+                _prune(artifacts)
         if hearer.error is not None:
             raise hearer.error
         if runner.rc == 127:
@@ -254,6 +265,18 @@ def _forget_environment(status: Mapping[str, Any], runner_config: Any) -> None:
     """Remove ansible-runner's copy of the whole environment, which may hold passwords, as soon as it is written."""
     if status.get("status") == "running":
         (Path(runner_config.artifact_dir) / "command").unlink(missing_ok=True)
+
+
+def _prune(artifacts: Path) -> None:
+    """Keep the newest calls' output; ansible-runner's own rotation fails where several calls end together."""
+    def age(folder: Path) -> float:
+        try:
+            return folder.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    for folder in sorted((p for p in artifacts.iterdir() if p.is_dir()), key=age)[:-ARTIFACTS_KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tail(path: Path) -> str:

@@ -55,6 +55,7 @@ class RunRequest:
     forks: int = 16
     timeout_s: int = 0
     check: bool = False
+    groups: tuple[tuple[str, ...], ...] = ()   # disjoint parts of ``limit`` that need not wait for each other
     artifacts: str = ""                # directory for ansible-runner's artifacts; "" means a temporary one
 
 
