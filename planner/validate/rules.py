@@ -16,8 +16,12 @@ RawMatrices = Iterable[tuple[str, Mapping[str, Any]]]   # (file name, parsed YAM
 
 
 def compare(left: str, right: str) -> int:
-    """Compare two versions: numbers numerically, letters before the end, missing numbers as zero; -1, 0 or 1."""
-    a, b = (re.findall(r"\d+|[A-Za-z]+", text.lower()) for text in (left, right))
+    """Compare two versions: numbers numerically, letters before the end, missing numbers as zero; -1, 0 or 1.
+
+    A zero before letters or at the end counts as missing: 2.0rc1 is 2rc1.
+    """
+    a, b = (re.findall(r"\d+|[A-Za-z]+", re.sub(r"(?<!\d)(?:0+[^0-9A-Za-z]*)+(?=[A-Za-z]|$)", ".", text.lower()))
+            for text in (left, right))
     for index in range(max(len(a), len(b))):
         x, y = (part[index] if index < len(part) else None for part in (a, b))
         if x == y:
