@@ -280,9 +280,12 @@ class Step:
         wanted, unwanted = self.open_work()
         old = {n: v for n, versions in self.installed().items() for v in versions if v != self.install.get(n)}
         missing = self.fetch_new(wanted) if wanted else []
-        kept = {n: cached_file(self.packages, self.params["manager"], n, v) for n, v in old.items()}
-        for name, version in sorted(old.items()):
-            if not kept[name] and not self.fetch_old(name, version):
+        lost = {n: v for n, v in old.items() if not cached_file(self.packages, self.params["manager"], n, v)}
+        # One call for all is much faster; it fetches nothing when a single one is gone, then each is tried alone.
+        if lost and self.apt and self.run(apt_download(lost), cwd=self.packages)[0] == 0:
+            lost = {}
+        for name, version in sorted(lost.items()):
+            if not self.fetch_old(name, version):
                 missing.append("old package %s %s, which the way back needs, is in no repository" % (name, version))
         needed = dict(self.fetch_brought(wanted, unwanted), **wanted)
         self.check_space([cached_file(self.packages, self.params["manager"], n, v) for n, v in needed.items()])
