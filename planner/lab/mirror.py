@@ -36,23 +36,27 @@ def manager_of(cohort: Cohort) -> Manager:
 
 
 def choose_nodes(plan: Plan, most: int) -> tuple[str, ...]:
-    """Return the real nodes to mirror: every wave kind and every cohort with steps is met, at most ``most`` + cohorts.
+    """Return the real nodes to mirror: one of every cohort with steps, then of every kind of wave while there is room.
 
-    The first node of each cohort in the first wave that has one, then from the later waves while there is room.
+    Args:
+        plan: The real plan.
+        most: Nodes at most; every cohort gets one even when that makes more.
     """
-    chosen: list[str] = []
-    moving = {n: c.id for c in plan.cohorts if c.steps for n in c.nodes}
-    seen: set[tuple[str, str]] = set()
-    for per_kind in (False, True):
-        for wave in plan.waves:
-            for node in (n for b in wave.batches for n in b.nodes if n in moving):
-                key = (moving[node], wave.kind if per_kind else "")
-                room = len(chosen) < most or not per_kind
-                if key not in seen and node not in chosen and room and not (not per_kind and wave.kind == "staging"):
-                    seen.add(key)
-                    chosen.append(node)
-    covered = {moving[n] for n in chosen}
-    chosen += [c.nodes[0] for c in plan.cohorts if c.steps and c.id not in covered]
+    cohort_of = {n: c.id for c in plan.cohorts if c.steps for n in c.nodes}
+    places = [(n, wave.kind) for wave in plan.waves for b in wave.batches for n in b.nodes if n in cohort_of]
+    # Canaries first: staging may lack cohorts. The rest, a wave of growing batches, is what comes after the approval.
+    ranked = sorted(places, key=lambda place: ("canary", "batch", "staging").index(place[1]))
+    chosen: dict[str, str] = {}
+    covered: set[str] = set()
+    for node, kind in ranked:
+        if cohort_of[node] not in covered:
+            covered.add(cohort_of[node])
+            chosen[node] = kind
+    for by_cohort in (False, True):     # first a wave of every kind, then every cohort in every kind
+        for node, kind in ranked:
+            met = {(cohort_of[n] if by_cohort else "", k) for n, k in chosen.items()}
+            if len(chosen) < most and (cohort_of[node] if by_cohort else "", kind) not in met:
+                chosen[node] = kind
     return tuple(sorted(chosen))
 
 
