@@ -121,7 +121,7 @@ def _drive(bundle: Path, state: str, *, inventory: str, simulate: str = "") -> t
             _say(command)
             try:
                 outcome = run_engine(rollout, canary_only=len(codes) == 0, inventory=inventory, forks=16,
-                                     allow_local=False, simulate=simulate, overlays=())
+                                     allow_local=False, simulate=simulate, overlays=(), lines=True)
             except PlannerError as exc:
                 codes.append((command, int(exc.exit_code)))
                 trouble += [f"{d.code}: {d.summary}" for d in exc.diagnostics]

@@ -87,8 +87,8 @@ def _places(bundle: Path, state: str, name: str) -> tuple[Path, str]:
 
 
 def run_engine(rollout: Rollout, *, canary_only: bool, inventory: str, forks: int, allow_local: bool, simulate: str,
-               overlays: tuple[Path, ...]) -> Outcome:
-    """Take the lock and run the engine to its end.
+               overlays: tuple[Path, ...], lines: bool = False) -> Outcome:
+    """Take the lock and run the engine to its end; ``lines`` tells progress as text where there is no terminal.
 
     Raises:
         PlannerError: Locked, stale, refused; the exit code says which.
@@ -104,7 +104,7 @@ def run_engine(rollout: Rollout, *, canary_only: bool, inventory: str, forks: in
         lock = stack.enter_context(RolloutLock(rollout.store, clock, bundle=rollout.spelled, controller=controller))
         parts = _simulated(rollout, simulate, setting.rollout, clock) if simulate else _real(plan, overlays)
         interrupts = stack.enter_context(Interrupts(_say_interrupt).on_signals())
-        reporter = stack.enter_context(_reporter(clock.now, label=parts.pop("label", "")))
+        reporter = stack.enter_context(_reporter(clock.now, label=parts.pop("label", ""), lines=lines))
         return Engine(setting, store=rollout.store, lock=lock, clock=clock, reporter=reporter, interrupts=interrupts,
                       canary_only=canary_only, ignored=DECLARED, **parts).run()
 
@@ -223,13 +223,15 @@ def _say_interrupt(count: int) -> None:
 
 
 @contextmanager
-def _reporter(now: Callable[[], datetime], *, label: str) -> Iterator[Any]:
-    from planner.execute.progress import JsonReporter, LiveReporter
+def _reporter(now: Callable[[], datetime], *, label: str, lines: bool) -> Iterator[Any]:
+    from planner.execute.progress import JsonReporter, LineReporter, LiveReporter
 
     if sys.stdout.isatty() and sys.stderr.isatty():
         from rich.console import Console
 
         with LiveReporter(Console(stderr=True), now, label=label) as live:
             yield live
+    elif lines:
+        yield LineReporter(sys.stderr, label=label)
     else:
         yield JsonReporter(sys.stdout, label=label)

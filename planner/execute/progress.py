@@ -65,6 +65,34 @@ class JsonReporter:
         """Lines tell events; a state is for ``planner status``."""
 
 
+class LineReporter:
+    """One short line for each thing that a person would note, where nothing can be redrawn."""
+
+    def __init__(self, stream: TextIO, *, label: str = "") -> None:
+        self._stream, self._label = stream, f" ({label.partition(',')[0]})" if label else ""
+
+    def event(self, kind: str, at: datetime, **data: Any) -> None:
+        """Write a line for calls, gates, finished nodes, waits and the end; phases are too many."""
+        text = ""
+        if kind == "call-started":
+            text = f"{data['batch']} {data['call']}: {' '.join(data['nodes'])}" if data.get("batch") else ""
+        elif kind == "gate":
+            reasons = "; ".join(data.get("reasons") or ())
+            text = f"{data['node']} gate: {data['verdict']}" + (f" ({reasons})" if reasons else "")
+        elif kind == "node" and data.get("state") not in ("change-required", "undrain-required"):
+            text = f"{data['node']} {data['state']}" + (f": {data['reason']}" if data.get("reason") else "")
+        elif kind == "waiting":
+            text = f"waiting until {data['until']}: {data['reason']}"
+        elif kind in ("wave-finished", "finished", "stopped"):
+            text = " ".join(filter(None, (data.get("wave", ""), kind, str(data.get("reason", "")))))
+        if text:
+            self._stream.write(f"  {at.astimezone():%H:%M:%S} {text}{self._label}\n")
+            self._stream.flush()
+
+    def state(self, plan: Plan, state: RolloutState) -> None:
+        """Lines tell events."""
+
+
 class LiveReporter:
     """Waves, nodes at work, the last events and how much is left, redrawn in place."""
 
