@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from planner.facts.schema import FactSet
 from planner.matrix.conditions import holds
+from planner.matrix.globs import overlap
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import PackageSet, State
 from planner.model.version import newest
@@ -160,7 +161,22 @@ def installed_versions(component: str, facts: FactSet, state: State, matrices: M
 def package_globs(matrices: MatrixSet) -> tuple[str, ...]:
     """Return globs of every package name the matrices speak of: what discovery asks nodes about."""
     names = {n for s in matrices.packages for n in (*s.install, *s.optional, *s.detect, *s.replaces)}
-    return tuple(sorted({_FIELD.sub("*", n) for n in names}))
+    globs = {_FIELD.sub("*", n) for n in names}
+    return tuple(sorted(globs.union(*(_sweep_globs(s, matrices) for s in matrices.packages))))
+
+
+def _sweep_globs(package_set: PackageSet, matrices: MatrixSet) -> set[str]:
+    """Return narrow globs of what a set may sweep: ``lib*-{dashed}`` with a star in its field is half a distribution.
+
+    Each known release is asked for by its numbers; one not known yet has numbers as long as the newest one's.
+    """
+    releases = newest(r.version for r in matrices.releases.get(package_set.component, ()))
+    if not releases:
+        return {_FIELD.sub("[0-9]*", template) for template in package_set.sweep}
+    alike = {_FIELD.sub(lambda m: re.sub(r"\d", "[0-9]", fill(m.group(0), releases[0], "")), template)
+             for template in package_set.sweep}
+    exact = {fill(template, version, "") for template in package_set.sweep for version in releases}
+    return alike | {glob for glob in exact if not any(overlap(glob, wider) for wider in alike)}
 
 
 def resolve_install(
@@ -227,12 +243,15 @@ def resolve_remove(
     component: str, version: str, facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
     installed: Mapping[str, str],
 ) -> PackagePlan | Unresolvable:
-    """Say which packages go when one version of a component leaves a node."""
+    """Say which packages go when one version of a component leaves a node.
+
+    A package that only depends on others leaves them behind; the set's ``sweep`` names those that leave with it.
+    """
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None:
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
     version = version.removesuffix(_suffix(package_set, facts.os.arch))
-    names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional)}
+    names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional, *package_set.sweep)}
     gone = tuple(sorted(n for n in installed if any(fnmatchcase(n, name) for name in names)))
     if not gone:
         return Unresolvable(f"{component} {version} is not owned by packages of set {package_set.name}")

@@ -29,6 +29,7 @@ SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases",
 _SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
+_ONE_VERSION = frozenset({"version", "abi", "dashed", "dotted"})     # fields that tell versions of one branch apart
 _UNJUDGEABLE = frozenset({"bad-range", "unknown-component", "unknown-family"})   # an evaluator cannot run on these
 _GLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_*?\[\]-]*")     # what a step may hand to a node
 _BARE_BRANCH = re.compile(r"\d+\Z")
@@ -308,7 +309,7 @@ def _packages(file: _File) -> Iterator[Diagnostic]:
 
 
 def _template_fields(package_set: PackageSet) -> Iterator[tuple[str, str]]:
-    texts = (*package_set.install, *package_set.optional, *package_set.brings, package_set.version,
+    texts = (*package_set.install, *package_set.optional, *package_set.brings, *package_set.sweep, package_set.version,
              *package_set.default_links.values())
     yield from ((text, field) for text in texts for field in _TEMPLATE.findall(text) if field not in _FIELDS)
     suffix = package_set.version_suffix
@@ -316,16 +317,19 @@ def _template_fields(package_set: PackageSet) -> Iterator[tuple[str, str]]:
 
 
 def _strangers(file: _File, matrices: MatrixSet) -> Iterator[Diagnostic]:
-    """What a set replaces or brings along is never what a set of another component installs."""
+    """What a set replaces, brings along or sweeps away is never what a set of another component installs."""
     for position, own in enumerate(file.content.packages):
         others = [(s, name) for s in matrices.packages if s.manager == own.manager and s.component != own.component
                   for name in (*s.install, *s.optional)]
-        for key, globs in (("replaces", own.replaces), ("brings", own.brings)):
+        for key, globs in (("replaces", own.replaces), ("brings", own.brings), ("sweep", own.sweep)):
             path = ("packages", position, key)
             for glob in globs:
                 bare = _TEMPLATE.sub("0", glob)
                 if key == "brings" and not (_GLOB.fullmatch(bare) and re.search(r"[a-z]{2}", bare)):
                     yield file.finding("bad-template", path, f"{own.name}: {glob!r} under brings is no glob of names")
+                if key == "sweep" and not _ONE_VERSION & set(_TEMPLATE.findall(glob)):
+                    yield file.finding("bad-template", path, f"{own.name}: {glob!r} under sweep names no version: it "
+                                       "would take what other versions share")
                 yield from (file.finding("stranger", path, f"{own.name}: {glob} under {key} also means {name}, which "
                                          f"{other.name} installs for {other.component}", f"make {glob} narrower")
                             for other, name in others if overlap(glob, name))
