@@ -31,7 +31,7 @@ class RolloutPolicy(Document):
     max_unavailable: str | int = "10%"            # per pool: number or percentage of the pool
     max_unavailable_per_domain: str | int | None = None   # per failure domain
     canary: Literal["auto"] | int | tuple[str, ...] = "auto"   # per class one; or a number per class; or names
-    growth: float = Field(2.0, ge=1)              # each batch at most this many times the last
+    growth: float = Field(2.0, ge=1, allow_inf_nan=False)              # each batch at most this many times the last
     batch_max: int | None = Field(None, ge=1)
     soak_minutes: int = Field(60, ge=0)           # after staging and after canary
     batch_soak_minutes: int = Field(0, ge=0)      # after each later batch
