@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
 
 from planner.check.evaluate import judge_claim, judge_coverage, judge_lockstep
 from planner.check.verdict import Judgement, Verdict
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
+
+_Values = tuple[tuple[str, ...] | None, ...]
+_Rule = Callable[[State], tuple[Judgement, ...]]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rules that read the same movable components, each with its place in the matrices, and their answers so far."""
+
+    rules: list[tuple[int, _Rule]] = field(default_factory=list)
+    memory: dict[_Values, tuple[tuple[int, tuple[Judgement, ...]], ...]] = field(default_factory=dict)
 
 
 class Judge:
@@ -19,31 +32,43 @@ class Judge:
 
     def __init__(self, matrices: MatrixSet, start: State, movable: frozenset[str]) -> None:
         self.seen: dict[str, Judgement] = {}
-        self._rules: list[tuple[tuple[str, ...], Callable[[State], tuple[Judgement, ...]]]] = []
-        self._memory: list[dict[tuple[tuple[str, ...] | None, ...], tuple[Judgement, ...]]] = []
+        self._names = tuple(sorted(movable))
+        self._states: dict[_Values, tuple[Judgement, ...]] = {}
+        self._groups: dict[tuple[str, ...], _Group] = {}
         self._fixed: tuple[Judgement, ...] = ()
-        for reads, judge in _rules(matrices):
-            moving = tuple(name for name in reads if name in movable)
+        for place, (reads, judge) in enumerate(_rules(matrices)):
+            moving = tuple(sorted(movable.intersection(reads)))
             if moving:
-                self._rules.append((moving, judge))
-                self._memory.append({})
+                self._groups.setdefault(moving, _Group()).rules.append((place, judge))
             else:
                 self._fixed += judge(start)
 
     def blocking(self, state: State) -> tuple[Judgement, ...]:
-        """Return every blocking judgement on a state."""
-        found = list(self._fixed)
-        for (reads, judge), memory in zip(self._rules, self._memory, strict=True):
-            key = tuple(state.get(name) for name in reads)
-            if key not in memory:
-                memory[key] = judge(state)
-                for judgement in memory[key]:
+        """Return every blocking judgement on a state, in the order of the matrices behind those that never change.
+
+        What does not move must be as it was at the start: only what moves tells two states apart.
+        """
+        values = tuple(state.get(name) for name in self._names)
+        found = self._states.get(values)
+        if found is None:
+            found = self._states[values] = self._judge(state)
+        return found
+
+    def _judge(self, state: State) -> tuple[Judgement, ...]:
+        broken: list[tuple[int, tuple[Judgement, ...]]] = []
+        for reads, group in self._groups.items():
+            values = tuple(state.get(name) for name in reads)
+            known = group.memory.get(values)
+            if known is None:
+                judged = ((place, judge(state)) for place, judge in group.rules)
+                known = group.memory[values] = tuple(item for item in judged if item[1])
+                for judgement in (j for _, judgements in known for j in judgements):
                     self.seen.setdefault(judgement.rule, judgement)
-            found.extend(memory[key])
-        return tuple(found)
+            broken.extend(known)
+        return (*self._fixed, *(j for _, judgements in sorted(broken, key=itemgetter(0)) for j in judgements))
 
 
-def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], Callable[[State], tuple[Judgement, ...]]]]:
+def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], _Rule]]:
     for claim in matrices.claims:
         yield ((*claim.if_, *claim.then), lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
     for group in matrices.lockstep:
