@@ -23,6 +23,7 @@ from planner.facts.doctor import Check, run_doctor
 from planner.facts.inventory import NAME, Inventory, load_inventory
 from planner.facts.schema import FactDocument, FactSet
 from planner.fleet.packages import package_globs
+from planner.fleet.state import upstream
 from planner.probe.pid import read_pid
 from planner.report.console import format_table, print_diagnostics, print_json
 from planner.runner.port import HostEvent, PlaybookRunner
@@ -174,7 +175,7 @@ def summary_table(document: FactDocument) -> str:
 
 def _cells(facts: FactSet) -> tuple[str, ...]:
     models = sorted({gpu.model for gpu in facts.gpus})
-    loaded, installed = facts.driver.loaded, facts.driver.userspace or facts.driver.package
+    loaded, installed = facts.driver.loaded, facts.driver.userspace or upstream(facts.driver.package)
     driver = installed or loaded or "none"
     if loaded and installed and not installed.startswith(loaded):
         driver = f"{installed} (loaded {loaded})"
@@ -184,7 +185,7 @@ def _cells(facts: FactSet) -> tuple[str, ...]:
         f"{len(facts.gpus)}x {' + '.join(models) or 'none'}",
         driver,
         facts.driver.owner or "unknown",
-        facts.fabric_manager.version or "-",
+        upstream(facts.fabric_manager.version) or "-",
         " ".join(t.version for t in facts.toolkits) or "-",
     )
 

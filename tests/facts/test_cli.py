@@ -56,6 +56,17 @@ def test_discover_writes_facts_and_reports_what_it_left_out(
     assert sorted(p.name for p in desk.iterdir()) == ["facts.json", "hosts.yml"]
 
 
+def test_the_table_shows_versions_as_their_makers_write_them() -> None:
+    """Facts keep what the package manager said; the table leaves out epochs and packaging revisions."""
+    document = FactDocument.model_validate({
+        "schema": "planner.facts/1", "nodes": [{"name": "a", "facts": "x", "identity": {}}],
+        "fact_sets": {"x": {"fabric_manager": {"version": "570.195.03-1+standin", "package": "nvidia-fabricmanager"},
+                            "driver": {"package": "3:570.195.03-1.el9", "loaded": "570.195.03"}}}})
+    row = cli.summary_table(document).splitlines()[1].split()
+    assert [cell for cell in row if cell.startswith("570")] == ["570.195.03", "570.195.03"]
+    assert not any("standin" in cell or "3:" in cell or "loaded" in cell for cell in row)
+
+
 def test_discover_prints_the_document(
     desk: Path,
     monkeypatch: pytest.MonkeyPatch,
