@@ -231,12 +231,27 @@ def resolve_install(
 def brought_globs(
     component: str, versions: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
 ) -> frozenset[str]:
-    """Return globs of the dependencies that may come, change or go with some versions of a component."""
+    """Return globs of the dependencies that may come, change or go with some versions of a component.
+
+    Of boot entries only the last version's, the one that comes: dependencies of those before stay as they are.
+    """
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None:
         return frozenset()
     own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]
+    own = own[-1:] if package_set.boot_entries else own
     return frozenset(fill(template, v, cuda_major) for template in package_set.brings for v in own)
+
+
+def boot_entry_packages(
+    component: str, names: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet,
+) -> frozenset[str] | None:
+    """Return which of some packages make up boot entries of a component, or None when it has no boot entries."""
+    package_set = owner_set(component, facts, state, matrices)
+    if package_set is None or not package_set.boot_entries:
+        return None
+    templates = (*package_set.install, *package_set.optional)
+    return frozenset(n for n in names if any(_pattern(template).match(n) for template in templates))
 
 
 def resolve_remove(
@@ -250,6 +265,8 @@ def resolve_remove(
     package_set = owner_set(component, facts, state, matrices)
     if package_set is None:
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
+    if package_set.boot_entries:
+        return Unresolvable(f"{component} {version} is an entry of the boot loader; planner removes none")
     version = version.removesuffix(_suffix(package_set, facts.os.arch))
     names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional, *package_set.sweep)}
     gone = tuple(sorted(n for n in installed if any(fnmatchcase(n, name) for name in names)))

@@ -143,6 +143,7 @@ class PackageSet(Document):
     replaces: tuple[str, ...] = ()    # globs over installed names that must go when the branch changes
     brings: tuple[str, ...] = ()      # glob templates: dependencies that may come, change and go with these packages
     sweep: tuple[str, ...] = ()       # glob templates: installed packages that leave when this version is removed
+    boot_entries: bool = False        # versions lie beside each other, the boot loader chooses: none is ever removed
     version: str                      # "{version}-*"
     version_suffix: str = ""          # ends the component's version, not the package's: ".{arch}" of a kernel's release
     default_links: dict[str, str] = Field(default_factory=dict)   # link -> target template, set for the wanted default

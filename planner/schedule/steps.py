@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from planner.check.evaluate import judge_state
 from planner.check.verdict import Verdict
 from planner.fleet.fleet import Node
-from planner.fleet.packages import Unresolvable, brought_globs, fill, owner_set, resolve_install, resolve_remove
+from planner.fleet.packages import (
+    Unresolvable,
+    boot_entry_packages,
+    brought_globs,
+    fill,
+    owner_set,
+    resolve_install,
+    resolve_remove,
+)
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import ToolkitWant, Want
@@ -47,10 +55,10 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         installed.update(act.install)
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
         steps.append(step)
-        undo, lost = _undo(step, before, node)
+        undo, why = _undo(step, before, node, matrices)
         back.insert(0, undo)
-        if lost and no_return is None:
-            no_return = (step.id, f"not in the repositories any more: {', '.join(lost)}; kept only where prefetched")
+        if why and no_return is None:
+            no_return = (step.id, why)
     steps = _with_default_links(steps, path, node, want, matrices)
     return StepList(steps=tuple(steps), way_back=tuple(back), no_return_after=no_return[0] if no_return else None,
                     no_return_why=no_return[1] if no_return else "")
@@ -121,20 +129,41 @@ def _notes(transition: Transition, matrices: MatrixSet) -> tuple[str, ...]:
     return tuple(notes[:NOTES_MAX])
 
 
-def _undo(step: Step, before: Mapping[str, str], node: Node) -> tuple[Step, list[str]]:
-    """Return the step that undoes another, and the old packages that no repository has any more."""
-    old = {n: before[n] for n in (*step.packages.install, *step.packages.remove) if n in before}
+def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet) -> tuple[Step, str]:
+    """Return the step that undoes another, and why its packages alone do not lead back; "" when they do.
+
+    What the boot loader chooses among stays installed, new and old: removing what runs is refused by the packages
+    themselves, and installing what is there already does nothing. That part of the way back is a person's.
+    """
+    named = (*step.packages.install, *step.packages.remove)
+    entries = {c.component: boot_entry_packages(c.component, named, node.facts, node.state, matrices)
+               for c in step.changes}
+    by_hand = {component for component, names in entries.items() if names is not None}
+    staying = {name for names in entries.values() for name in names or ()}
+    old = {n: before[n] for n in named if n in before and n not in staying}
     available = node.facts.available or {}
     lost = [f"{n} {v}" for n, v in sorted(old.items()) if v not in available.get(n, ())]
-    act = PackageAct(manager=step.packages.manager, install=dict(sorted(old.items())),
-                     remove=tuple(sorted(n for n in step.packages.install if n not in before)),
-                     brings=step.packages.brings)
+    gone = tuple(sorted(n for n in step.packages.install if n not in before and n not in staying))
+    brings = frozenset(step.packages.brings).difference(*(
+        brought_globs(c.component, (c.to,), node.facts, node.state, matrices, cuda_major="")
+        for c in step.changes if c.component in by_hand))
+    act = PackageAct(manager=step.packages.manager, install=dict(sorted(old.items())), remove=gone,
+                     brings=tuple(sorted(brings))) if old or gone else PackageAct(manager="none")
     changes = tuple(Change.model_validate({"component": c.component, "from": c.to, "to": c.from_})
                     for c in step.changes)
-    title = ", ".join(f"{c.component} back to {c.to}" if c.to else f"remove {c.component} {c.from_}" for c in changes)
-    undo = step.model_copy(update={"id": f"{step.id}-undo", "title": title, "changes": changes, "packages": act,
-                                   "because": (), "notes": (), "links": {}})
-    return undo, lost
+    undo = step.model_copy(update={
+        "id": f"{step.id}-undo", "title": ", ".join(_back(c, c.component in by_hand) for c in changes),
+        "changes": changes, "packages": act, "because": (), "notes": (), "links": {}})
+    why = [f"boot the previous {c.component} entry ({c.from_}) by hand: it is still installed, and packages do not "
+           "choose what boots" for c in step.changes if c.component in by_hand]
+    why += [f"not in the repositories any more: {', '.join(lost)}; kept only where prefetched"] * bool(lost)
+    return undo, "; ".join(why)
+
+
+def _back(change: Change, by_hand: bool) -> str:
+    if by_hand:
+        return f"boot {change.component} {change.to} by hand"
+    return f"{change.component} back to {change.to}" if change.to else f"remove {change.component} {change.from_}"
 
 
 def _with_default_links(steps: list[Step], path: Path, node: Node, want: Want, matrices: MatrixSet) -> list[Step]:

@@ -54,12 +54,13 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
     if cohort.way_back:
         for step in cohort.way_back:
-            yield from (f"way back, {text}" for text in _apply(step, state, rules))
+            by_hand = step.packages.manager == "none" and cohort.no_return_after is not None
+            yield from (f"way back, {text}" for text in _apply(step, state, rules, by_hand=by_hand))
         if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
             yield "the way back does not lead to the start"
 
 
-def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules) -> Iterator[str]:
+def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_hand: bool = False) -> Iterator[str]:
     move = rules.moves.get(step.move)
     if move is None:
         yield f"no move {step.move!r} in the matrices"
@@ -68,7 +69,7 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules) -> Itera
         yield f"disruption {step.disruption}, but the move {step.move} needs {move['disruption']}"
     if step.disruption == "reboot" and not step.quick_gate:
         yield "reboots without a gate after it"
-    if not step.packages.install and not step.packages.remove:
+    if not step.packages.install and not step.packages.remove and not by_hand:
         yield "names no package"
     for change in step.changes:
         if change.component not in move["components"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -19,13 +20,23 @@ from planner.facts.schema import (
     NodeRecord,
     OsFacts,
 )
-from planner.fleet.packages import PackagePlan, installed_versions, obtainable_versions, resolve_install
+from planner.fleet.fleet import Node
+from planner.fleet.packages import (
+    PackagePlan,
+    Unresolvable,
+    installed_versions,
+    obtainable_versions,
+    resolve_install,
+    resolve_remove,
+)
 from planner.fleet.state import build_state
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
 from planner.model.target import Target
 from planner.schedule.assemble import make_plan
 from planner.schedule.plan import Cohort
+from planner.schedule.steps import build_steps
+from planner.search.problem import Path, Transition
 from planner.validate.replay import validate_plan
 from planner.validate.rules import compare
 
@@ -117,13 +128,16 @@ def document(facts: FactSet) -> FactDocument:
                         nodes=(NodeRecord(name="gpu01", facts="sha256:aa", identity=Identity(machine_id="a" * 32)),))
 
 
+def raw_matrices() -> list[tuple[str, Any]]:
+    return [(p.name, parse_yaml(p.read_text(encoding="utf-8"), name=p.name))
+            for p in sorted(data_dir("matrices").glob("*.yml"))]
+
+
 def planned(name: str, wish: str, shipped: MatrixSet) -> tuple[Cohort, tuple[str, ...]]:
     """Return the plan's cohort and what the validator says of the plan."""
     target = Target.model_validate({"schema": "planner.target/1", "name": "kernels", "want": {"kernel": wish}})
     plan = make_plan(document(facts_of(name)), target, shipped, planner_version="test")
-    raw: list[tuple[str, Any]] = [(p.name, parse_yaml(p.read_text(encoding="utf-8"), name=p.name))
-                                  for p in sorted(data_dir("matrices").glob("*.yml"))]
-    return plan.cohorts[0], validate_plan(plan, target, raw)
+    return plan.cohorts[0], validate_plan(plan, target, raw_matrices())
 
 
 @pytest.mark.parametrize(("name", "wish"), [
@@ -140,6 +154,62 @@ def test_a_kernel_is_planned_validated_and_recognised_after_the_boot(name: str, 
     after = build_state(facts_of(name, running=SYSTEMS[name][2]), {}, shipped)
     assert [at_goal(cohort, values) for values in (before, after)] == [False, True]
     assert differences("gpu01", cohort, after, started=True) == ()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_no_kernel_package_is_removed_and_the_way_back_is_a_persons(name: str, shipped: MatrixSet) -> None:
+    """Removing the running kernel is refused by its own scripts, installing the old one again does nothing."""
+    cohort, wrong = planned(name, "==" + SYSTEMS[name][2], shipped)
+    assert wrong == ()
+    (step,), (undo,) = cohort.steps, cohort.way_back
+    assert step.packages.remove == ()
+    old = SYSTEMS[name][1]
+    olds = [package for package in SYSTEMS[name][3] if old in package]
+    assert [n for n in olds if any(fnmatchcase(n, glob) for glob in step.packages.brings)] == []
+    assert (undo.packages.manager, undo.packages.install, undo.packages.remove) == ("none", {}, ())
+    assert undo.title == f"boot kernel {old} by hand"
+    assert cohort.no_return_after == step.id
+    assert cohort.no_return_why.startswith(f"boot the previous kernel entry ({old}) by hand: it is still installed")
+
+
+def test_a_driver_moved_with_the_kernel_goes_back_without_it(shipped: MatrixSet) -> None:
+    parts = ("nvidia-headless-{b}-server-open", "nvidia-dkms-{b}-server-open", "nvidia-kernel-common-{b}-server",
+             "libnvidia-compute-{b}-server", "nvidia-utils-{b}-server")
+    drivers = {b: {p.format(b=b): f"{b}.159.04-0ubuntu1" for p in parts} for b in (570, 580)}
+    plain = facts_of("ubuntu")
+    facts = plain.model_copy(update={
+        "packages": {**plain.packages, **drivers[570]},
+        "available": {**(plain.available or {}), **{n: (v,) for d in drivers.values() for n, v in d.items()}}})
+    node = Node(name="gpu01", facts=facts, facts_digest="", machine_id="", gpu="", hardware_class="",
+                state=build_state(facts, {}, shipped))
+    changes = (("kernel", "6.8.0-45-generic", "6.8.0-100-generic"), ("driver", "570.159.04", "580.159.04"))
+    path = Path(states=(node.state, node.state), cost={},
+                transitions=(Transition(move="kernel-and-driver", changes=changes, cost={}),))
+    made = build_steps(path, node, {}, shipped, cuda_major="13", accepted=frozenset())
+    (step,), (undo,) = made.steps, made.way_back
+    assert "linux-image-6.8.0-100-generic" in step.packages.install
+    assert undo.packages.install == drivers[570]
+    assert set(undo.packages.remove) == set(drivers[580])
+    assert not [glob for glob in undo.packages.brings if glob.startswith("linux-")]
+    assert "libnvidia-*-570-server" in undo.packages.brings
+    assert undo.title == "boot kernel 6.8.0-45-generic by hand, driver back to 570.159.04"
+    assert made.no_return_after == "s1"
+    assert "6.8.0-45-generic" in made.no_return_why
+
+
+def test_a_kernel_is_never_removed(shipped: MatrixSet) -> None:
+    facts = facts_of("ubuntu")
+    gone = resolve_remove("kernel", SYSTEMS["ubuntu"][1], facts, {}, shipped, cuda_major="", installed=facts.packages)
+    assert isinstance(gone, Unresolvable)
+    assert "boot loader" in gone.reason
+
+
+def test_a_way_back_without_packages_is_taken_only_where_the_plan_says_so(shipped: MatrixSet) -> None:
+    target = Target.model_validate({"schema": "planner.target/1", "name": "k", "want": {"kernel": "6.8.0-100"}})
+    plan = make_plan(document(facts_of("ubuntu")), target, shipped, planner_version="test")
+    silent = plan.cohorts[0].model_copy(update={"no_return_after": None})
+    found = validate_plan(plan.model_copy(update={"cohorts": (silent,)}), target, raw_matrices())
+    assert [text for text in found if "way back, names no package" in text]
 
 
 @pytest.mark.parametrize(("older", "newer"), [
