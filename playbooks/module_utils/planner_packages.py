@@ -16,6 +16,8 @@ APT_QUERY = ["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Versi
 RPM_QUERY = ["rpm", "-q", "--qf", "%{NAME}\tinstalled\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"]
 APT_RENEW = ["apt-get", "-q", "-o", "Acquire::Retries=3", "update"]
 DNF_RENEW = ["dnf", "-q", "makecache"]
+# Never a package that nobody named: neither dependencies that became unused nor old kernels beyond the usual three.
+DNF_KEEP = ["--setopt=clean_requirements_on_remove=False", "--setopt=installonly_limit=0"]
 DNF_SECTIONS = (("install", ("Installing", "Upgrading", "Reinstalling")), ("downgrade", ("Downgrading",)),
                 ("remove", ("Removing",)))
 
@@ -41,10 +43,11 @@ def parse_dnf(text):
     """Return what a ``dnf --assumeno`` output would do, in the form of ``parse_apt``.
 
     Rows are ``name arch version repository size``; a long name may stand on a line of its own. ``replacing name.arch``
-    is a removal, unless the same name is installed.
+    is a removal, unless the same name is installed. What stands under Removing goes even then: of packages that lie
+    beside each other (kernels) another version may be installed in the same transaction.
     """
     acts = {"install": {}, "downgrade": {}, "remove": []}
-    kind, pending = "", []
+    kind, pending, replaced = "", [], []
     for line in text.splitlines():
         if line.rstrip().endswith(":") and not line.startswith(" "):
             kind = next((k for k, heads in DNF_SECTIONS if line.startswith(heads)), "")
@@ -52,7 +55,7 @@ def parse_dnf(text):
         elif not line.strip() or not line.startswith(" "):
             kind = "" if not line.strip() else kind
         elif kind and line.split()[0] == "replacing":
-            acts["remove"].append(line.split()[1].rsplit(".", 1)[0])
+            replaced.append(line.split()[1].rsplit(".", 1)[0])
         elif kind:
             pending += line.split()
             if len(pending) >= 4:
@@ -63,7 +66,7 @@ def parse_dnf(text):
                 else:
                     acts[kind][name] = version
     named = set(acts["install"]) | set(acts["downgrade"])
-    acts["remove"] = [name for name in acts["remove"] if name not in named]
+    acts["remove"] += [name for name in replaced if name not in named]
     return acts
 
 
@@ -174,13 +177,14 @@ def apt_download(pins):
 
 def dnf_download(pins):
     """Return the argument vector that fetches exact packages, with what they need, into dnf's cache."""
-    return ["dnf", "-y", "--setopt=keepcache=1", "--allowerasing", "--downloadonly", "install"] + dnf_pins(pins, {})
+    argv = ["dnf", "-y", "--setopt=keepcache=1"] + DNF_KEEP
+    return argv + ["--allowerasing", "--downloadonly", "install"] + dnf_pins(pins, {})
 
 
 def dnf_command(install, remove, files, script, simulate=False):
     """Return the exact argument vector for dnf; with removals, one transaction through a script for ``dnf shell``."""
-    argv = ["dnf", "--assumeno" if simulate else "-y", "--setopt=install_weak_deps=False", "--setopt=keepcache=1",
-            "--setopt=clean_requirements_on_remove=False"]
+    argv = ["dnf", "--assumeno" if simulate else "-y", "--setopt=install_weak_deps=False", "--setopt=keepcache=1"]
+    argv += DNF_KEEP
     if remove:
         return argv + ["--allowerasing", "shell", script]
     return argv + ["install"] + dnf_pins(install, files)

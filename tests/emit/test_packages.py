@@ -62,6 +62,29 @@ def test_dnf_transactions_are_parsed(name: str, expected: dict[str, Any]) -> Non
     assert packages.parse_dnf(recorded(name)) == expected
 
 
+KERNELS = """\
+================================================================================
+ Package         Arch       Version                  Repository            Size
+================================================================================
+Installing:
+ kernel-core     x86_64     5.14.0-427.42.1.el9_4    baseos                21 M
+Removing:
+ kernel-core     x86_64     5.14.0-70.13.1.el9_0     @baseos               50 M
+
+Transaction Summary
+"""
+
+
+def test_a_kernel_that_goes_while_another_one_comes_is_seen() -> None:
+    """dnf removes the oldest kernel beyond its limit, in the transaction that installs a new one."""
+    pins = {"kernel-core": "5.14.0-427.42.1.el9_4"}
+    found = packages.parse_dnf(KERNELS)
+    assert found == acts(pins, remove=["kernel-core"])
+    assert packages.foreign_acts(found, pins, [], False) == ["remove kernel-core"]
+    for argv in (packages.dnf_command(pins, [], {}, ""), packages.dnf_download(pins)):
+        assert "--setopt=installonly_limit=0" in argv
+
+
 @pytest.mark.parametrize(("found", "expected"), [
     (acts({"a": "2"}, remove=["b"]), []),
     (acts({"a": "3"}), ["install a 3 instead of 2"]),
