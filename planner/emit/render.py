@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -177,19 +177,23 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def expectations(cohort: Cohort) -> dict[str, dict[str, Any]]:
-    """Return what a gate must find on a node at the start and after each step: ``{"start": …, "s1": …}``."""
+    """Return what must be found on a node at the start and after each step: ``{"start": …, "s1": …}``.
+
+    The kernel counts from the step on that moves it: which one ran before is not the rollout's business.
+    """
     state = {name: values[0] for name, values in cohort.start.items() if len(values) == 1}
-    found = {"start": _expected(state, cohort)}
+    names = ["driver", "fabric_manager"]
+    found = {"start": _expected(state, names, cohort)}
     for step in cohort.steps:
         for change in step.changes:
             state[change.component] = change.to
-        found[step.id] = _expected(state, cohort)
+            names += ["kernel"] * (change.component == "kernel")
+        found[step.id] = _expected(state, names, cohort)
     return found
 
 
-def _expected(state: Mapping[str, str], cohort: Cohort) -> dict[str, Any]:
-    versions = {name: state[name] for name in ("driver", "fabric_manager") if state.get(name)}
-    return {**versions, "gpus": len(cohort.gpu_names)}
+def _expected(state: Mapping[str, str], names: Sequence[str], cohort: Cohort) -> dict[str, Any]:
+    return {**{name: state[name] for name in names if state.get(name)}, "gpus": len(cohort.gpu_names)}
 
 
 def is_downgrade(step: Step) -> bool:
@@ -208,9 +212,10 @@ def _tasks(cohort: Cohort) -> list[dict[str, Any]]:
         this = f"planner_steps[{place}]"
         tasks.append(_task(f"Step {step.id}: {step.title}", "change", planner_change_step=_template(this)))
         if step.disruption in ("reboot", "module-reload"):
-            driver = _template(f"planner_expect[{this}.id].driver | default('')")
+            expected = {f"planner_reboot_{name}": _template(f"planner_expect[{this}.id].{name} | default('')")
+                        for name in ("driver", "kernel")}
             tasks.append(_task(f"Step {step.id}: {step.disruption}", "reboot", planner_reboot_step=_template(this),
-                               planner_reboot_driver=driver))
+                               **expected))
         if step.quick_gate:
             tasks.append(_task(f"Step {step.id}: quick gate", "gate", planner_gate_profile="quick",
                                planner_gate_step=step.id))

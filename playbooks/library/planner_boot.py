@@ -9,9 +9,13 @@ DOCUMENTATION = r"""
 module: planner_boot
 short_description: The kernel that will boot, the module built for it, the driver that is loaded
 description:
-  - Finds the kernel that the boot loader will start, and whether a kernel module of the wanted version is built for it
-    and, under Secure Boot, signed. Changes nothing.
+  - Finds the kernel that the boot loader will start, whether it is the wanted one, and whether a kernel module of the
+    wanted version is built for it and, under Secure Boot, signed. Changes nothing.
 options:
+  kernel:
+    description: Wanted release of the kernel, as uname -r prints it; empty means that any will do.
+    type: str
+    default: ""
   version:
     description: Wanted version of the module; empty means that any will do, or none.
     type: str
@@ -27,6 +31,7 @@ EXAMPLES = r"""
 - name: Look at the next boot
   planner_boot:
     version: 580.105.08
+    kernel: 6.8.0-100-generic
 """
 
 RETURN = r"""
@@ -35,7 +40,7 @@ running_kernel: {description: Release of the running kernel., type: str, returne
 built: {description: "Version of the module on disk for the next kernel, empty for none.", type: str, returned: always}
 loaded: {description: "Version of the loaded module, empty for none.", type: str, returned: always}
 boot_id: {description: Id of this boot., type: str, returned: always}
-problems: {description: Why a reboot would not bring the wanted driver., type: list, returned: always}
+problems: {description: Why a reboot would not bring the wanted kernel or driver., type: list, returned: always}
 """
 
 import glob
@@ -60,7 +65,7 @@ def choose_kernel(installed, running, grubby="", grub_default="", grub_environme
         installed: Releases that have a kernel in /boot.
         running: Release of the running kernel; the answer when /boot shows none.
         grubby: Output of ``grubby --default-kernel``; decides where it answers.
-        grub_default: Text of /etc/default/grub.
+        grub_default: Text of /etc/default/grub and of what is read after it; the last setting counts.
         grub_environment: Output of ``grub-editenv list``: ``next_entry`` counts once, ``saved_entry`` where
             GRUB_DEFAULT is ``saved``.
     """
@@ -70,8 +75,8 @@ def choose_kernel(installed, running, grubby="", grub_default="", grub_environme
     if not installed:
         return running
     entries = dict(line.partition("=")[::2] for line in grub_environment.splitlines() if "=" in line)
-    setting = re.search(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\n]*)", grub_default, re.MULTILINE)
-    default = setting.group(1).strip() if setting else "0"
+    settings = re.findall(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\n]*)", grub_default, re.MULTILINE)
+    default = settings[-1].strip() if settings else "0"
     entry = entries.get("next_entry", "") or (entries.get("saved_entry", "") if default == "saved" else default)
     named = [release for release in installed if release in entry]
     # The longest name wins: 6.8.0-85-generic-64k also contains 6.8.0-85-generic.
@@ -96,8 +101,11 @@ def secure_boot():
         return False
 
 
-def find_problems(wanted, name, kernel, built, signer, enforced):
-    """Return the reasons why a boot of ``kernel`` would not bring the wanted module version."""
+def find_problems(wanted, name, kernel, built, signer, enforced, wanted_kernel=""):
+    """Return the reasons why a boot of ``kernel`` would not bring the wanted kernel and module version."""
+    if wanted_kernel and kernel != wanted_kernel:
+        return ["kernel %s will boot, %s is planned: make that the boot loader's default entry (grub-set-default, "
+                "grubby --set-default), then go on" % (kernel, wanted_kernel)]
     if not wanted:
         return []
     if built != wanted:
@@ -107,9 +115,22 @@ def find_problems(wanted, name, kernel, built, signer, enforced):
     return []
 
 
+def grub_settings():
+    """Return the settings that grub's menu is made from, in the order in which they are read."""
+    texts = []
+    for path in ["/etc/default/grub"] + sorted(glob.glob("/etc/default/grub.d/*.cfg")):
+        try:
+            with open(path) as handle:
+                texts.append(handle.read())
+        except (OSError, UnicodeDecodeError):
+            continue
+    return "\n".join(texts)
+
+
 def main():
     """Entry point."""
     module = AnsibleModule(argument_spec={"version": {"type": "str", "default": ""},
+                                          "kernel": {"type": "str", "default": ""},
                                           "module": {"type": "str", "default": "nvidia"}}, supports_check_mode=True)
     name = module.params["module"]
 
@@ -117,19 +138,15 @@ def main():
         program = module.get_bin_path(argv[0])
         return module.run_command([program] + list(argv[1:]))[1].strip() if program else ""
 
-    running = os.uname().release
+    running = read_first_line("/proc/sys/kernel/osrelease") or os.uname().release
     installed = [os.path.basename(p).split("-", 1)[1] for p in glob.glob("/boot/vmlinu[xz]-*") if "rescue" not in p]
-    try:
-        with open("/etc/default/grub") as handle:
-            grub_default = handle.read()
-    except OSError:
-        grub_default = ""
-    kernel = choose_kernel(installed, running, output("grubby", "--default-kernel"), grub_default,
+    kernel = choose_kernel(installed, running, output("grubby", "--default-kernel"), grub_settings(),
                            output("grub-editenv", "list") or output("grub2-editenv", "list"))
     built, signer = (output("modinfo", "-k", kernel, "-F", field, name) for field in ("version", "signer"))
     module.exit_json(
         changed=False, next_kernel=kernel, running_kernel=running, built=built, loaded=loaded_version(name),
-        boot_id=boot_id(), problems=find_problems(module.params["version"], name, kernel, built, signer, secure_boot()))
+        boot_id=boot_id(), problems=find_problems(module.params["version"], name, kernel, built, signer, secure_boot(),
+                                                  module.params["kernel"]))
 
 
 if __name__ == "__main__":

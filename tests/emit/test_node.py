@@ -116,11 +116,21 @@ KERNELS = ["6.8.0-85-generic", "6.8.0-100-generic", "6.8.0-85-generic-64k"]
     ({"grub_default": 'GRUB_DEFAULT="1>Linux, with 6.8.0-85-generic-64k"\n'}, "6.8.0-85-generic-64k"),
     ({"grub_default": "GRUB_DEFAULT=0\n", "grub_environment": "saved_entry=6.8.0-85-generic\n"}, "6.8.0-100-generic"),
     ({"grub_environment": "next_entry=6.8.0-85-generic\n"}, "6.8.0-85-generic"),
+    ({"grub_default": "GRUB_DEFAULT=0\nGRUB_DEFAULT='Linux 6.8.0-85-generic'\n"}, "6.8.0-85-generic"),
 ])
 def test_the_kernel_that_will_boot(options: dict[str, str], expected: str) -> None:
     boot = load_module("planner_boot")
     assert boot.choose_kernel(KERNELS, "6.1.0", **options) == expected
     assert boot.choose_kernel([], "6.1.0") == "6.1.0"
+
+
+def test_a_boot_into_another_kernel_than_planned_is_told() -> None:
+    """Before the module is looked for: another kernel has another module."""
+    boot = load_module("planner_boot")
+    assert boot.find_problems("580.1", "nvidia", "6.8.0-100-generic", "580.1", "", False, "6.8.0-100-generic") == []
+    (problem,) = boot.find_problems("580.1", "nvidia", "6.8.0-45-generic", "", "", False, "6.8.0-100-generic")
+    assert problem.startswith("kernel 6.8.0-45-generic will boot, 6.8.0-100-generic is planned: ")
+    assert boot.find_problems("", "nvidia", "6.8.0-45-generic", "", "", False, "6.8.0-100-generic") == [problem]
 
 
 def test_a_reboot_without_a_built_or_signed_module_is_told() -> None:

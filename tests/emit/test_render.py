@@ -89,6 +89,20 @@ def test_gates_expect_the_state_after_each_step() -> None:
     }
 
 
+def test_a_kernel_is_expected_from_the_step_on_that_moves_it() -> None:
+    value = document()
+    moving = {"component": "kernel", "from": "6.8.0-45-generic", "to": "6.8.0-100-generic"}
+    value["cohorts"][0]["start"]["kernel"] = ["6.8.0-45-generic"]
+    value["cohorts"][0]["steps"][0] = {**DRIVER, "changes": [*DRIVER["changes"], moving]}
+    found = expectations(finished(value).cohorts[0])
+    assert {name: wanted.get("kernel") for name, wanted in found.items()} == {
+        "start": None, "s1": "6.8.0-100-generic", "s2": "6.8.0-100-generic"}
+    (play,) = plays(render(value), "plays/w2-batch.yml")
+    (reboot,) = [task for task in play["tasks"] if task["tags"] == ["reboot"]]
+    assert reboot["vars"]["planner_reboot_kernel"] == (
+        "{{ planner_expect[planner_steps[0].id].kernel | default('') }}")
+
+
 def test_downgrades_are_told_apart() -> None:
     plan = finished(document())
     assert [is_downgrade(s) for s in (*plan.cohorts[0].steps, *plan.cohorts[0].way_back)] == [False, False, True]
