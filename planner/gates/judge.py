@@ -47,17 +47,27 @@ def seed_of(nonce: object, host: object, gpu_index: object) -> int:
 
 
 def expected_output(seed: int, count: int, rounds: int) -> array[int]:
-    """Return what ``planner_mix`` writes: see ARCHITECTURE.md for the function."""
-    out = array("I", bytes(4 * count))
-    for i in range(count):
-        x = seed ^ (i * 0x9E3779B9 & _MASK)
-        for _ in range(rounds):
-            x ^= x << 13 & _MASK
-            x ^= x >> 17
-            x ^= x << 5 & _MASK
-            x = x * 0x85EBCA6B + 0xC2B2AE35 & _MASK
-        out[i] = x
-    return out
+    """Return what ``planner_mix`` writes: see ARCHITECTURE.md for the function.
+
+    All threads at once in one big integer, 64 bits each: no product of two 32-bit numbers reaches the next one.
+    """
+    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
+    low = ones * _MASK
+    starts = array("Q", (seed ^ (i * 0x9E3779B9 & _MASK) for i in range(count)))
+    x = int.from_bytes(_little(starts).tobytes(), "little")
+    for _ in range(rounds):
+        x ^= x << 13 & low
+        x ^= x >> 17 & low
+        x ^= x << 5 & low
+        x = x * 0x85EBCA6B + ones * 0xC2B2AE35 & low
+    out = array("Q", x.to_bytes(8 * count, "little"))
+    return array("I", _little(out))
+
+
+def _little(values: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
 
 
 def judge_gate(text: str, request: Mapping[str, Any]) -> dict[str, Any]:
