@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from planner.schedule.known import goal_problems
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
 NAMES_SHOWN = 8
@@ -13,7 +14,7 @@ _MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", 
 
 def render_review(plan: Plan) -> str:
     """Return the Markdown text: what changes, where, in which order, why, at what risk, and how to get back."""
-    sections = (_head, _changes, _order, _paths, _capacity, _risks, _way_back, _left_out, _running)
+    sections = (_head, _changes, _order, _paths, _capacity, _risks, _known_problems, _way_back, _left_out, _running)
     return "\n\n".join("\n".join(section(plan)) for section in sections).rstrip() + "\n"
 
 
@@ -157,6 +158,24 @@ def _risks(plan: Plan) -> Iterator[str]:
     lines += [f"- Warning: {text(item)}" for item in plan.warnings]
     lines += [f"- Wrong already at the start, in `{c.id}`: {claim(item)}" for c, item in inherited]
     yield from lines or ["None is known."]
+
+
+def _known_problems(plan: Plan) -> Iterator[str]:
+    yield "## Known problems at the goal"
+    yield ""
+    found = goal_problems(plan.cohorts)
+    if not found:
+        yield "None is known."
+        return
+    yield "They block nothing; whoever approves the plan accepts them."
+    yield ""
+    for problem in found:
+        ids = ", ".join(f"`{id_}`" for id_ in problem.cohorts)
+        here = f" Here: {text('; '.join(problem.here))}." if problem.here else ""
+        hint = f" Hint: {text(problem.hint)}." if problem.hint else ""
+        source = f" — {text(problem.source)}" if problem.source else ""
+        yield (f"- **{'Already there' if problem.at_start else 'New'}** in {ids}: {text(problem.statement)} "
+               f"(`{text(problem.claim)}`).{here}{hint}{source}")
 
 
 def _way_back(plan: Plan) -> Iterator[str]:

@@ -14,9 +14,10 @@ from planner.errors import InputError
 from planner.fleet.fleet import Fleet, Node
 from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
 from planner.matrix.index import MatrixSet
+from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, newest
-from planner.schedule.plan import Claimed, Cohort
+from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import accepted_names, build_problem, default_version, known_components, want_for
 from planner.schedule.steps import build_steps
 from planner.search.explain import Refusal, explain_refusal
@@ -133,6 +134,7 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, inherited=_inherited(problem, matrices), cost=_cost(path, problem),
+        warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
     return cohort.model_copy(update={"id": f"c-{slug}-{digest(dump_model(cohort))[7:13]}"})
@@ -169,11 +171,35 @@ def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
     return tuple(claimed(j, matrices) for j in bad)
 
 
+def _running(state: State, steps: Iterable[Step]) -> State:
+    """Return the state with what is loaded as it will be: after a reboot the installed version runs."""
+    if not any(s.disruption in ("reboot", "module-reload") for s in steps):
+        return state
+    return {**state, **{loaded: state[name] for name in state if (loaded := f"loaded_{name}") in state}}
+
+
+def known_problems(start: State, goal: State, matrices: MatrixSet) -> tuple[KnownProblem, ...]:
+    """Return the warnings that hold at the goal, in the order of the matrices; each says whether it is new."""
+    def found(state: State) -> list[Judgement]:
+        return [j for j in judge_state(state, matrices) if j.severity == "warning" and j.verdict is Verdict.UNSUPPORTED]
+
+    before = {j.key for j in found(start)}
+    return tuple(
+        KnownProblem(claim=j.rule, statement=j.statement, source=_source(j, matrices), hint=j.hint,
+                     at_start=j.key in before)
+        for j in found(goal)
+    )
+
+
 def claimed(judgement: Judgement, matrices: MatrixSet) -> Claimed:
     """Return a judgement as a plan document carries it."""
-    source = matrices.source_of(judgement.rule, judgement.provenance) if judgement.provenance else \
-        matrices.files.get(judgement.rule, "")
-    return Claimed(claim=judgement.rule, statement=judgement.statement, source=source)
+    return Claimed(claim=judgement.rule, statement=judgement.statement, source=_source(judgement, matrices))
+
+
+def _source(judgement: Judgement, matrices: MatrixSet) -> str:
+    if judgement.provenance is None:
+        return matrices.files.get(judgement.rule, "")
+    return matrices.source_of(judgement.rule, judgement.provenance)
 
 
 def refusal_diagnostic(refusal: Refusal, group: Group) -> Diagnostic:

@@ -20,6 +20,13 @@ class Claimed(Document):
     source: str                       # "matrices/cuda.yml:claim-name" and the vendor's URL, one line
 
 
+class KnownProblem(Claimed):
+    """A named problem of the goal that does not block it: people decide whether they can live with it."""
+
+    hint: str = ""
+    at_start: bool = False            # the nodes have it already
+
+
 class PackageAct(Document):
     """Exactly what the package manager is told to do; beside it only what matches ``brings`` may be touched."""
 
@@ -72,6 +79,7 @@ class Cohort(Document):
     no_return_after: str | None = None   # id of the first step without a way back, and why in `no_return_why`
     no_return_why: str = ""
     inherited: tuple[Claimed, ...] = ()  # violations the nodes already had
+    warnings: tuple[KnownProblem, ...] = ()   # known problems of the goal that block nothing
     cost: dict[str, int] = Field(default_factory=dict)   # reboots, drains, risks, steps, minutes
 
 

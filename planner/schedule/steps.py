@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.check.evaluate import judge_state
-from planner.check.verdict import Verdict
+from planner.check.verdict import Judgement, Verdict
 from planner.fleet.fleet import Node
 from planner.fleet.packages import (
     Unresolvable,
@@ -17,8 +17,9 @@ from planner.fleet.packages import (
     resolve_install,
     resolve_remove,
 )
+from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import State
+from planner.matrix.schema import Condition, State
 from planner.model.target import ToolkitWant, Want
 from planner.model.version import contains, newest, version_key
 from planner.schedule.plan import Change, Claimed, PackageAct, Step
@@ -88,12 +89,12 @@ def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_m
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,
           accepted: frozenset[str]) -> Step:
     move = next(m for m in matrices.moves if m.name == transition.move)
-    changed = {c for c, _, _ in transition.changes}
     judged = judge_state(after, matrices)
     because = tuple(
         Claimed(claim=j.rule, statement=j.statement,
                 source=matrices.source_of(j.rule, j.provenance) if j.provenance else "")
-        for j in judged if j.verdict is Verdict.SUPPORTED and changed & set(j.components) and j.severity == "error"
+        for j in judged if j.verdict is Verdict.SUPPORTED and j.severity == "error"
+        and any(explains(j, change, after, matrices) for change in transition.changes)
     )
     risks = tuple(sorted({j.risk or j.rule for j in judged if j.verdict is not Verdict.SUPPORTED and j.blocking
                           and j.names & accepted}))
@@ -104,6 +105,29 @@ def _step(step_id: str, transition: Transition, act: PackageAct, after: State, m
         quick_gate=move.disruption in ("reboot", "module-reload"), because=because,
         notes=_notes(transition, matrices), risks=risks,
     )
+
+
+def explains(judgement: Judgement, change: tuple[str, str, str], after: State, matrices: MatrixSet) -> bool:
+    """Tell whether a claim that holds after a step speaks of the very version that one of its changes brings.
+
+    Of side-by-side versions each is judged by itself: what holds for those that were there before explains nothing,
+    and where any of several would do, only the one that alone does explains it.
+    """
+    component, _, new = change
+    if component not in judgement.components:
+        return False
+    claim = next((c for c in matrices.claims if c.name == judgement.rule), None)
+    if claim is None or not matrices.is_many(component):
+        return True
+
+    def speaks(condition: Condition, version: str) -> bool:
+        return matches_value(condition, version, text=matrices.is_text(component))
+
+    if component in claim.if_:
+        return new in judgement.values and speaks(claim.if_[component], new)
+    others = (v for v in after.get(component, ()) if v != new)
+    condition = claim.then[component]
+    return bool(new) and speaks(condition, new) and not any(speaks(condition, v) for v in others)
 
 
 def _title(transition: Transition) -> str:

@@ -34,6 +34,17 @@ BACK: dict[str, Any] = {
 }
 
 
+KNOWN: list[dict[str, Any]] = [
+    {"claim": "cuda-12.8-leaks", "statement": "CUDA 12.8 to 13.0 leaks | often (here: cuda_toolkits 12.8.1)",
+     "source": "matrices/known-bad.yml:cuda-12.8-leaks https://example.invalid/leaks", "hint": "restart it daily",
+     "at_start": True},
+    {"claim": "cuda-12.8-leaks", "statement": "CUDA 12.8 to 13.0 leaks | often (here: cuda_toolkits 13.0.2)",
+     "source": "matrices/known-bad.yml:cuda-12.8-leaks https://example.invalid/leaks", "hint": "restart it daily",
+     "at_start": False},
+    {"claim": "driver-580-is-slow", "statement": "Driver 580 is slow", "source": ""},
+]
+
+
 def cohort(name: str, nodes: list[str], steps: list[dict[str, Any]], **extra: Any) -> dict[str, Any]:
     start = {"driver": ["570.1"], "fabric_manager": ["570.1"], "cuda_toolkits": ["12.8.1"], "os": ["debian-12"]}
     goal = {**start, "driver": ["580.2"], "fabric_manager": ["580.2"], "cuda_toolkits": ["12.8.1", "13.0.2"]}
@@ -51,7 +62,7 @@ def document() -> dict[str, Any]:
                 "machine_id": f"{number:032x}", "facts": "sha256:00"}
 
     moving = cohort("c-h100-aaaaaa", ["gpu01", "gpu02", "gpu03"], [DRIVER, TOOLKIT], no_return_after="s1",
-                    no_return_why="cuda-drivers-570 570.1-1 is in no repository any more")
+                    no_return_why="cuda-drivers-570 570.1-1 is in no repository any more", warnings=KNOWN)
     there = cohort("c-h100-bbbbbb", ["gpu04"], [])
     return {
         "schema": "planner.plan/1", "planner_version": "0.0.test", "name": "prod-cuda13",

@@ -223,6 +223,26 @@ def test_staging_goes_first_and_capacity_is_kept(fleet: dict[str, Any]) -> None:
         "h100-09": "unreadable", "slurm-ctl-01": "protected-role"}
 
 
+def test_steps_cite_rules_about_the_toolkit_they_bring(fleet: dict[str, Any]) -> None:
+    """The removal of CUDA 11.8 rests on no rule about another toolkit, and adding 12.8 on none about 13."""
+    steps = [s for c in fleet["cohorts"] for s in c["steps"] if s["move"] == "toolkit"]
+    assert any(not s["changes"][0]["to"] for s in steps)
+    for step in steps:
+        (change,) = step["changes"]
+        assert bool(change["to"]) == bool(step["because"])
+        for reason in step["because"]:
+            assert f"cuda_toolkits {change['to']}" in reason["statement"]
+
+
+def test_known_problems_at_the_goal_are_told(fleet: dict[str, Any]) -> None:
+    """Wrong results of compilers and of cuBLAS on Hopper; what a reboot mends is not among them."""
+    for cohort in fleet["cohorts"]:
+        found = {w["claim"]: w for w in cohort["warnings"]}
+        assert set(found) == {"cuda-12.8-reconvergence"} | ({"cuda-12.6.2-split-k"} if "h100" in cohort["id"] else set())
+        assert found["cuda-12.8-reconvergence"]["hint"].startswith("compile own kernels with")
+        assert not found["cuda-12.8-reconvergence"]["at_start"]
+
+
 # --- the small ones -------------------------------------------------------------------------------------------
 
 
