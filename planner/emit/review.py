@@ -8,6 +8,7 @@ from planner.schedule.known import goal_problems
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
 NAMES_SHOWN = 8
+OPEN_MAX = 6        # longer lists are folded
 _MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "'", "[": "\\[", "*": "\\*"})
 _MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "'"})
 
@@ -132,8 +133,8 @@ def _step(step: Step) -> Iterator[str]:
     if step.restarts:
         yield f"- Restarted: {', '.join(f'`{text(unit)}`' for unit in step.restarts)}."
     yield from (f"- Why: {claim(item)}" for item in step.because)
-    yield from (f"- Crossed: {text(note)}" for note in step.notes)
     yield from (f"- **Risk accepted:** {text(risk)}" for risk in step.risks)
+    yield from folded([f"Crossed: {text(note)}" for note in step.notes], "release notes crossed")
 
 
 def _capacity(plan: Plan) -> Iterator[str]:
@@ -195,6 +196,8 @@ def _way_back(plan: Plan) -> Iterator[str]:
             acts = [f"`{n}={v}`" for n, v in sorted(step.packages.install.items())]
             acts += [f"remove `{n}`" for n in step.packages.remove]
             yield f"- {text(step.title)} ({step.disruption}): {', '.join(acts) or 'no package'}"
+        yield from folded([f"In no repository any more: `{text(name)}`" for name in cohort.no_return_packages],
+                          "packages in no repository any more")
 
 
 def _left_out(plan: Plan) -> Iterator[str]:
@@ -237,6 +240,15 @@ def claim(item: Claimed) -> str:
     """Return one claim with its name and source."""
     source = f" — {text(item.source)}" if item.source else ""
     return f"{text(item.statement)} (`{text(item.claim)}`){source}"
+
+
+def folded(items: list[str], title: str) -> Iterator[str]:
+    """Yield a list; a long one is folded away behind its length."""
+    listed = [f"- {item}" for item in items]
+    if len(listed) <= OPEN_MAX:
+        yield from listed
+    else:
+        yield from ("", f"<details><summary>{len(listed)} {title}</summary>", "", *listed, "", "</details>")
 
 
 def names(nodes: Iterable[str]) -> str:

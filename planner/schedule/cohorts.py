@@ -133,7 +133,8 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         nodes=tuple(n.name for n in group.nodes), start=_plain(path.states[0]), goal=_plain(path.states[-1]),
         installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
-        no_return_why=listed.no_return_why, inherited=_inherited(problem, matrices), cost=_cost(path, problem),
+        no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
+        inherited=_inherited(problem, matrices), cost=_cost(path, problem),
         warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]

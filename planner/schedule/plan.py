@@ -78,6 +78,7 @@ class Cohort(Document):
     way_back: tuple[Step, ...] = ()   # steps from goal to start, in order
     no_return_after: str | None = None   # id of the first step without a way back, and why in `no_return_why`
     no_return_why: str = ""
+    no_return_packages: tuple[str, ...] = ()   # "name version" of old packages that no repository has any more
     inherited: tuple[Claimed, ...] = ()  # violations the nodes already had
     warnings: tuple[KnownProblem, ...] = ()   # known problems of the goal that block nothing
     cost: dict[str, int] = Field(default_factory=dict)   # reboots, drains, risks, steps, minutes

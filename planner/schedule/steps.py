@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from planner.check.evaluate import judge_state
 from planner.check.verdict import Judgement, Verdict
@@ -25,7 +26,7 @@ from planner.model.version import contains, newest, version_key
 from planner.schedule.plan import Change, Claimed, PackageAct, Step
 from planner.search.problem import Path, Transition
 
-NOTES_MAX = 12
+_Kind = TypeVar("_Kind", bound=tuple[object, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class StepList:
     way_back: tuple[Step, ...]
     no_return_after: str | None
     no_return_why: str
+    no_return_packages: tuple[str, ...] = ()
     failure: str = ""
 
 
@@ -45,7 +47,7 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
     installed = dict(node.facts.packages)
     steps: list[Step] = []
     back: list[Step] = []
-    no_return: tuple[str, str] | None = None
+    no_return: tuple[str, str, tuple[str, ...]] | None = None
     for number, transition in enumerate(path.transitions, start=1):
         before = dict(installed)
         act = _package_act(transition, node, matrices, cuda_major, installed)
@@ -56,13 +58,14 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         installed.update(act.install)
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
         steps.append(step)
-        undo, why = _undo(step, before, node, matrices)
+        undo, why, lost = _undo(step, before, node, matrices)
         back.insert(0, undo)
         if why and no_return is None:
-            no_return = (step.id, why)
+            no_return = (step.id, why, lost)
     steps = _with_default_links(steps, path, node, want, matrices)
-    return StepList(steps=tuple(steps), way_back=tuple(back), no_return_after=no_return[0] if no_return else None,
-                    no_return_why=no_return[1] if no_return else "")
+    after, why, lost = no_return or (None, "", ())
+    return StepList(steps=tuple(steps), way_back=tuple(back), no_return_after=after, no_return_why=why,
+                    no_return_packages=lost)
 
 
 def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_major: str,
@@ -131,13 +134,22 @@ def explains(judgement: Judgement, change: tuple[str, str, str], after: State, m
 
 
 def _title(transition: Transition) -> str:
-    def words(change: tuple[str, str, str]) -> str:
-        component, old, new = change
+    def words(names: str, old: str, new: str) -> str:
         if old and new:
-            return f"{component} {old} -> {new}"
-        return f"add {component} {new}" if new else f"remove {component} {old}"
+            return f"{names} {old} -> {new}"
+        return f"add {names} {new}" if new else f"remove {names} {old}"
 
-    return ", ".join(words(c) for c in transition.changes)
+    return ", ".join(words(names, *versions) for versions, names in _alike(
+        (component, (old, new)) for component, old, new in transition.changes))
+
+
+def _alike(components: Iterable[tuple[str, _Kind]]) -> Iterator[tuple[_Kind, str]]:
+    """Gather components of the same kind, first come first; their names are joined: ``driver + nscq``."""
+    found: dict[_Kind, list[str]] = {}
+    for component, kind in components:
+        found.setdefault(kind, []).append(component)
+    for kind, names in found.items():
+        yield kind, " + ".join(names)
 
 
 def _notes(transition: Transition, matrices: MatrixSet) -> tuple[str, ...]:
@@ -150,11 +162,13 @@ def _notes(transition: Transition, matrices: MatrixSet) -> tuple[str, ...]:
                 notes += [f"{component} {release.version}: {note}" for note in release.notes]
                 if release.cves_fixed:
                     notes.append(f"{component} {release.version} fixes {', '.join(release.cves_fixed)}")
-    return tuple(notes[:NOTES_MAX])
+    return tuple(notes)
 
 
-def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet) -> tuple[Step, str]:
-    """Return the step that undoes another, and why its packages alone do not lead back; "" when they do.
+def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet) -> tuple[Step, str, tuple[str, ...]]:
+    """Return the step that undoes another, why its packages alone do not lead back, and those that no repository has.
+
+    The reason is "" when they do.
 
     What the boot loader chooses among stays installed, new and old: removing what runs is refused by the packages
     themselves, and installing what is there already does nothing. That part of the way back is a person's.
@@ -166,7 +180,7 @@ def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet
     staying = {name for names in entries.values() for name in names or ()}
     old = {n: before[n] for n in named if n in before and n not in staying}
     available = node.facts.available or {}
-    lost = [f"{n} {v}" for n, v in sorted(old.items()) if v not in available.get(n, ())]
+    lost = tuple(f"{n} {v}" for n, v in sorted(old.items()) if v not in available.get(n, ()))
     gone = tuple(sorted(n for n in step.packages.install if n not in before and n not in staying))
     brings = frozenset(step.packages.brings).difference(*(
         brought_globs(c.component, (c.to,), node.facts, node.state, matrices, cuda_major="")
@@ -176,18 +190,26 @@ def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet
     changes = tuple(Change.model_validate({"component": c.component, "from": c.to, "to": c.from_})
                     for c in step.changes)
     undo = step.model_copy(update={
-        "id": f"{step.id}-undo", "title": ", ".join(_back(c, c.component in by_hand) for c in changes),
+        "id": f"{step.id}-undo", "title": _title_back(changes, by_hand),
         "changes": changes, "packages": act, "because": (), "notes": (), "links": {}})
     why = [f"boot the previous {c.component} entry ({c.from_}) by hand: it is still installed, and packages do not "
            "choose what boots" for c in step.changes if c.component in by_hand]
-    why += [f"not in the repositories any more: {', '.join(lost)}; kept only where prefetched"] * bool(lost)
-    return undo, "; ".join(why)
+    if lost:
+        olds = _alike((c.component, (c.from_,)) for c in step.changes if c.from_ and c.component not in by_hand)
+        names = ", ".join(f"{components} {version}" for (version,), components in olds) or step.title
+        packages = "1 package is" if len(lost) == 1 else f"{len(lost)} packages are"
+        why.append(f"{names} ({packages} in no repository any more; kept where prefetched)")
+    return undo, "; ".join(why), lost
 
 
-def _back(change: Change, by_hand: bool) -> str:
-    if by_hand:
-        return f"boot {change.component} {change.to} by hand"
-    return f"{change.component} back to {change.to}" if change.to else f"remove {change.component} {change.from_}"
+def _title_back(changes: Iterable[Change], by_hand: Container[str]) -> str:
+    def words(names: str, now: str, then: str, hand: bool) -> str:
+        if hand:
+            return f"boot {names} {then} by hand"
+        return f"{names} back to {then}" if then else f"remove {names} {now}"
+
+    return ", ".join(words(names, *kind) for kind, names in _alike(
+        (c.component, (c.from_, c.to, c.component in by_hand)) for c in changes))
 
 
 def _with_default_links(steps: list[Step], path: Path, node: Node, want: Want, matrices: MatrixSet) -> list[Step]:

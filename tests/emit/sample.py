@@ -8,7 +8,7 @@ from planner.documents import digest, dump_model
 from planner.schedule.plan import Plan
 
 DRIVER: dict[str, Any] = {
-    "id": "s1", "move": "driver", "title": "driver 570.1 -> 580.2, fabric_manager 570.1 -> 580.2",
+    "id": "s1", "move": "driver", "title": "driver + fabric_manager 570.1 -> 580.2",
     "changes": [{"component": "driver", "from": "570.1", "to": "580.2"},
                 {"component": "fabric_manager", "from": "570.1", "to": "580.2"}],
     "packages": {"manager": "apt", "install": {"cuda-drivers-580": "580.2-1", "nvidia-fabricmanager-580": "580.2-1"},
@@ -16,7 +16,8 @@ DRIVER: dict[str, Any] = {
     "disruption": "reboot", "minutes": 15, "quick_gate": True,
     "because": [{"claim": "cuda-13-needs-580", "statement": "CUDA 13.0 needs driver 580 or newer",
                  "source": "matrices/cuda.yml:cuda-13-needs-580 https://example.invalid/release-notes"}],
-    "notes": ["driver 580.2: drops Volta | see the notes"], "risks": [],
+    "notes": ["driver 580.2: drops Volta | see the notes", *(f"driver 580.1 fixes CVE-2026-{n}" for n in range(7))],
+    "risks": [],
 }
 TOOLKIT: dict[str, Any] = {
     "id": "s2", "move": "toolkit", "title": "add cuda_toolkits 13.0.2",
@@ -62,7 +63,8 @@ def document() -> dict[str, Any]:
                 "machine_id": f"{number:032x}", "facts": "sha256:00"}
 
     moving = cohort("c-h100-aaaaaa", ["gpu01", "gpu02", "gpu03"], [DRIVER, TOOLKIT], no_return_after="s1",
-                    no_return_why="cuda-drivers-570 570.1-1 is in no repository any more", warnings=KNOWN)
+                    no_return_why="driver 570.1 (1 package is in no repository any more; kept where prefetched)",
+                    no_return_packages=["cuda-drivers-570 570.1-1"], warnings=KNOWN)
     there = cohort("c-h100-bbbbbb", ["gpu04"], [])
     return {
         "schema": "planner.plan/1", "planner_version": "0.0.test", "name": "prod-cuda13",

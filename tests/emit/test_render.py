@@ -193,3 +193,14 @@ def test_the_same_plan_gives_the_same_bytes() -> None:
     plan = finished(document())
     again = Plan.model_validate_json(render_bundle(plan, ASSETS)["plan.json"])
     assert render_bundle(again, dict(reversed(ASSETS.items()))) == render_bundle(plan, ASSETS)
+
+
+def test_long_lists_of_a_review_are_folded_and_nothing_of_them_is_lost() -> None:
+    """Up to six notes stand open; more are behind their number, all of them."""
+    for count in (6, 7):
+        plan = copy.deepcopy(document())
+        plan["cohorts"][0]["steps"][0]["notes"] = [f"note {n} of {count}" for n in range(count)]
+        review = render(plan)["PLAN.md"].decode()
+        assert review.count("- Crossed: note") == count
+        assert ("<details><summary>7 release notes crossed</summary>\n\n- Crossed: note 0" in review) == (count == 7)
+        assert "\n\n\n" not in review

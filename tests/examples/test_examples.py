@@ -238,9 +238,36 @@ def test_known_problems_at_the_goal_are_told(fleet: dict[str, Any]) -> None:
     """Wrong results of compilers and of cuBLAS on Hopper; what a reboot mends is not among them."""
     for cohort in fleet["cohorts"]:
         found = {w["claim"]: w for w in cohort["warnings"]}
-        assert set(found) == {"cuda-12.8-reconvergence"} | ({"cuda-12.6.2-split-k"} if "h100" in cohort["id"] else set())
+        hopper = {"cuda-12.6.2-split-k"} if "h100" in cohort["id"] else set()
+        assert set(found) == {"cuda-12.8-reconvergence"} | hopper
         assert found["cuda-12.8-reconvergence"]["hint"].startswith("compile own kernels with")
         assert not found["cuda-12.8-reconvergence"]["at_start"]
+
+
+def test_titles_say_a_common_version_once(fleet: dict[str, Any]) -> None:
+    """What moves in lockstep shares its versions; what does not stands by itself, on the way back, too."""
+    (h100,) = cohorts(fleet, "h100")
+    driver = "driver + fabric_manager + nscq"
+    assert h100["steps"][0]["title"] == (
+        f"kernel 6.8.0-85-generic -> 6.8.0-87-generic, {driver} 535.183.01 -> 580.159.04")
+    assert h100["way_back"][-1]["title"] == f"boot kernel 6.8.0-85-generic by hand, {driver} back to 535.183.01"
+
+
+def test_every_release_note_crossed_is_kept(fleet: dict[str, Any]) -> None:
+    """The oldest fixes are as wanted as the newest: from 535.183.01 on, none is dropped."""
+    notes = cohorts(fleet, "v100")[0]["steps"][0]["notes"]
+    assert len(notes) > 20
+    assert [n.split()[1] for n in (notes[0], notes[-1])] == ["580.159.03", "535.216.01"]
+
+
+def test_a_point_of_no_return_is_one_line_and_its_packages_a_list(fleet: dict[str, Any]) -> None:
+    """The mirror has lost the old driver of the V100 nodes: how many packages, and which."""
+    (v100,) = cohorts(fleet, "v100")
+    lost = v100["no_return_packages"]
+    assert len(lost) == 10
+    assert "libnvidia-compute-535-server 535.183.01-0ubuntu0.22.04.1" in lost
+    assert (v100["no_return_after"], v100["no_return_why"]) == (
+        "s1", "driver 535.183.01 (10 packages are in no repository any more; kept where prefetched)")
 
 
 # --- the small ones -------------------------------------------------------------------------------------------

@@ -103,4 +103,4 @@ def test_a_planned_removal_is_sound_and_its_undo_brings_all_of_it_back(offered: 
     assert undo.packages.install == dict.fromkeys(step.packages.remove, "12.2.2-1")
     assert undo.packages.remove == ()
     assert (cohort.no_return_after is None) == offered
-    assert offered or "libcublas-12-2 12.2.2-1" in cohort.no_return_why
+    assert offered or "libcublas-12-2 12.2.2-1" in cohort.no_return_packages
