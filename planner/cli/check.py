@@ -47,13 +47,13 @@ def check(facts_path: Path, names: tuple[str, ...], target_path: Path | None, ov
 
 
 def _named(fleet: Fleet, names: tuple[str, ...]) -> tuple[Node, ...]:
-    known = {n.name: n for n in fleet.nodes}
+    known = {n.name: n for n in (*fleet.nodes, *fleet.watched)}
     for name in names:
         if name not in known:
             left = next((n for n in fleet.left_out if n.name == name), None)
             why = f"it was left out: {left.detail}" if left else f"the facts name no node {name!r}"
             raise InputError(Diagnostic(code="unknown-node", subject=name, summary=why, hint="run: planner discover"))
-    return tuple(known[name] for name in names) if names else fleet.nodes
+    return tuple(known[name] for name in names) if names else tuple(known.values())
 
 
 def _states(nodes: tuple[Node, ...], target: Target | None, matrices: MatrixSet) -> Iterator[tuple[str, State]]:

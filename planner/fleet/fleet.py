@@ -50,10 +50,11 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All nodes of a discovery, both lists sorted by name."""
+    """All nodes of a discovery, sorted by name; ``watched`` are left out of steps, and can be judged all the same."""
 
     nodes: tuple[Node, ...]
     left_out: tuple[LeftOut, ...]
+    watched: tuple[Node, ...] = ()
 
 
 def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
@@ -64,23 +65,31 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
     twins = Counter(n.identity.machine_id or "" for n in document.nodes)
     states: dict[tuple[str, object], tuple[State, str, str]] = {}
     nodes: list[Node] = []
-    left = [LeftOut(name=u.name, reason="unreadable", detail=u.reason, hint=u.hint, pool=_text(u.declared, "pool", "default"))
-            for u in document.unreadable]
+    watched: list[Node] = []
+    left = [LeftOut(name=u.name, reason="unreadable", detail=u.reason, hint=u.hint,
+                    pool=_text(u.declared, "pool", "default")) for u in document.unreadable]
     for record in document.nodes:
         facts = document.fact_sets.get(record.facts)
-        refusal = _refusal(record, facts, twins)
-        if refusal is not None or facts is None:
-            reason, detail, hint = refusal or ("no-facts", "its fact set is missing from the document", "run: planner discover")
-            left.append(LeftOut(name=record.name, reason=reason, detail=detail, hint=hint,
-                                pool=_text(record.declared, "pool", "default")))
+        if facts is None:
+            left.append(LeftOut(name=record.name, reason="no-facts", detail="its fact set is missing from the document",
+                                hint="run: planner discover", pool=_text(record.declared, "pool", "default")))
             continue
         key = (record.facts, (record.declared.get("workload_runtimes"), record.declared.get("role")))
         if key not in states:
             state: State = build_state(facts, record.declared, matrices)
             states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared))
         state, gpu, hardware_class = states[key]
-        nodes.append(_node(record, facts, state, gpu, hardware_class))
-    return Fleet(tuple(sorted(nodes, key=lambda n: n.name)), tuple(sorted(left, key=lambda n: n.name)))
+        node = _node(record, facts, state, gpu, hardware_class)
+        refusal = _refusal(record, facts, twins)
+        if refusal is None:
+            nodes.append(node)
+            continue
+        reason, detail, hint = refusal
+        left.append(LeftOut(name=record.name, reason=reason, detail=detail, hint=hint, pool=node.pool))
+        if facts.gpus:
+            watched.append(node)
+    return Fleet(tuple(sorted(nodes, key=lambda n: n.name)), tuple(sorted(left, key=lambda n: n.name)),
+                 tuple(sorted(watched, key=lambda n: n.name)))
 
 
 def _node(record: NodeRecord, facts: FactSet, state: State, gpu: str, hardware_class: str) -> Node:
@@ -99,11 +108,9 @@ def _text(declared: Declared, key: str, default: str = "") -> str:
     return value if isinstance(value, str) else default
 
 
-def _refusal(record: NodeRecord, facts: FactSet | None, twins: Counter[str]) -> tuple[str, str, str] | None:
+def _refusal(record: NodeRecord, facts: FactSet, twins: Counter[str]) -> tuple[str, str, str] | None:
     """Return (reason, detail, hint) when planner must never act on this node in place."""
     machine_id, role = record.identity.machine_id, _text(record.declared, "role")
-    if facts is None:
-        return None
     if not machine_id:
         return ("no-identity", "its machine-id could not be read", "check /etc/machine-id on the node")
     if twins[machine_id] > 1:
@@ -116,9 +123,6 @@ def _refusal(record: NodeRecord, facts: FactSet | None, twins: Counter[str]) -> 
     if facts.os.root_diskless:
         return ("diskless", "its root file system is an image or network mount",
                 "change the image: install the goal stack there, then reboot nodes in the order of the waves")
-    if facts.driver.owner not in RECOGNISED_OWNERS and facts.driver.owner not in (None, "none"):
-        return ("unknown-owner", f"its driver is owned by {facts.driver.owner}, which planner does not change",
-                "hand the driver over to the package manager first")
     return None
 
 

@@ -49,6 +49,7 @@ class Component(Document):
     many: bool = False                # several values side by side (toolkits)
     values: Literal["version", "text"] = "version"
     equal_in_job: bool = False        # must be equal on all nodes of one job
+    owner: Slug | None = None         # attribute that says who owns it; only package managers' components are moved
     description: str = ""
 
 

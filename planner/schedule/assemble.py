@@ -17,6 +17,8 @@ from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
 
 Progress = Callable[[int, int], None]
 
+LEFT_OUT_SHOWN = 10         # nodes named in an error
+
 
 def make_plan(
     document: FactDocument, target: Target, matrices: MatrixSet, *, planner_version: str, inventory: str = "",
@@ -44,6 +46,8 @@ def make_plan(
     check_components(target, matrices)
     fleet = build_fleet(document, matrices)
     chosen = select_nodes(fleet, target)
+    if not chosen:
+        raise _nobody(fleet, target)
     cohorts = _cohorts(chosen, target, matrices, optimize, progress)
     cohort_of = {name: c.id for c in cohorts for name in c.nodes}
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
@@ -80,10 +84,17 @@ def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, opti
             progress(number, len(groups))
     if refused:
         raise NoPathError(*refused)
-    if not solved:
-        raise PlannerError(Diagnostic(code="nothing-selected", summary="no node is left to plan for",
-                                      hint="look at: planner check --facts FACTS"))
     return with_ids(solved)
+
+
+def _nobody(fleet: Fleet, target: Target) -> PlannerError:
+    """Return the error for a target that leaves no node, with the reason of each node that was left out."""
+    excluded = _excluded(fleet, (), target)
+    told = [f"{e.node}: {e.reason}, {e.detail}" + (f" ({e.hint})" if e.hint else "") for e in excluded[:LEFT_OUT_SHOWN]]
+    if len(excluded) > LEFT_OUT_SHOWN:
+        told.append(f"and {len(excluded) - LEFT_OUT_SHOWN} more")
+    return PlannerError(Diagnostic(code="nothing-selected", summary="no node is left to plan for", why=tuple(told),
+                                   hint="mend that and run planner discover again, or widen select and pools"))
 
 
 def _node_plan(node: Node, cohort: str) -> NodePlan:

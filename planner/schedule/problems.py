@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from planner.fleet.fleet import Node
+from planner.fleet.fleet import RECOGNISED_OWNERS, Node
 from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target, ToolkitWant, Want
@@ -63,7 +63,11 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
     major = default_version(want, node, matrices).split(".")[0]
     candidates: dict[str, tuple[str, ...]] = {}
     unobtainable: dict[tuple[str, str], str] = {}
+    fixed = _fixed(names, node, matrices)
     for name in names:
+        if name in fixed:
+            candidates[name] = ()
+            continue
         exact = name not in goals and name in tied
         offered = obtainable_versions(name, node.facts, node.state, matrices)
         relevant = offered if exact else _relevant(offered, goals.get(name), node.state.get(name, ()), matrices.is_many(name))
@@ -77,7 +81,18 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
                 kept.append(version)
         candidates[name] = tuple(kept)
     return Problem(start=node.state, goals=goals, candidates=candidates, accepted=accepted, optimize=optimize,
-                   unobtainable=unobtainable)
+                   unobtainable=unobtainable, fixed=fixed)
+
+
+def _fixed(names: Iterable[str], node: Node, matrices: MatrixSet) -> dict[str, str]:
+    """Return components that must not move on a node: somebody else than its package manager owns them."""
+    found = {}
+    for name in names:
+        owner = (node.state.get(matrices.components[name].owner or "") or ("",))[0]
+        if owner and owner != "none" and owner not in RECOGNISED_OWNERS:
+            found[name] = (f"{name} is owned by {owner}, which planner does not change in place: change it there, "
+                           "or hand it over to the package manager first")
+    return found
 
 
 def _relevant(offered: tuple[str, ...], goal: Goal | None, current: tuple[str, ...], many: bool) -> tuple[str, ...]:

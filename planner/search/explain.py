@@ -65,7 +65,9 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
                 continue
             reasons = sorted({r for (c, v), r in problem.unobtainable.items() if c == name and contains(wanted, v)})
             have = ", ".join(offered) or "none"
-            yield (f"{name} {wanted}", "; ".join(reasons) or f"the nodes' repositories have no {name} matching {wanted} (they have: {have})", "")
+            told = problem.fixed.get(name) or "; ".join(reasons) or \
+                f"the nodes' repositories have no {name} matching {wanted} (they have: {have})"
+            yield (f"{name} {wanted}", told, "")
             yield from _forbidden_anyway(name, wanted, problem, matrices)
     for move in matrices.moves:
         lead = problem.goals.get(move.lead or "")

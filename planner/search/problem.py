@@ -64,6 +64,7 @@ class Problem:
         candidates: Versions a component may take, newest first; a component without an entry never moves.
         accepted: Names of risks or rules that the user accepts.
         unobtainable: (component, version) -> why no repository gives it; used by explanations.
+        fixed: Component -> why it may not move on these nodes at all; used by explanations.
         optimize: Cost fields, most important first; those left out follow in the default order.
         expansions_max: Bound on expanded states; a search that meets it says so, it never answers "impossible".
     """
@@ -73,6 +74,7 @@ class Problem:
     candidates: Mapping[str, tuple[str, ...]]
     accepted: frozenset[str] = frozenset()
     unobtainable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
     optimize: tuple[str, ...] = ()
     expansions_max: int = 20_000
 
