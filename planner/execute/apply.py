@@ -21,6 +21,8 @@ from planner.execute.lock import RolloutLock
 from planner.execute.progress import Reporter, SilentReporter
 from planner.execute.states import TRANSITIONS, Event, NodeState, RolloutState, fold, start_state
 from planner.execute.store import Conflict, Store
+from planner.execute.verdicts import GateJudge, GateRulings
+from planner.gates.judge import judge_gate
 from planner.runner.leftovers import Leftover, end_leftovers, wait_for_leftovers
 from planner.runner.port import HostOutcome, PlaybookRunner, RunResult
 from planner.schedule.plan import Cohort
@@ -59,7 +61,8 @@ class Engine:
     def __init__(self, setting: Setting, *, store: Store, lock: RolloutLock, runner: PlaybookRunner, clock: Clock,
                  read_state: ReadState, reporter: Reporter | None = None, interrupts: Interrupts | None = None,
                  canary_only: bool = False, ignored: frozenset[str] = frozenset(),
-                 leftovers: Leftovers | None = None, nonce: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+                 leftovers: Leftovers | None = None, nonce: Callable[[], str] = lambda: secrets.token_hex(16),
+                 gate_judge: GateJudge = judge_gate) -> None:
         """Wire the engine.
 
         Args:
@@ -75,12 +78,14 @@ class Engine:
             ignored: Keys of a state that no node says itself.
             leftovers: Looks for processes of an earlier run here.
             nonce: Fresh randomness for each call's gates.
+            gate_judge: Judges every gate's report again, whatever the bundle's module says of it.
         """
         self._setting, self._plan = setting, setting.plan
         self._store, self._lock, self._runner, self._clock = store, lock, runner, clock
         self._read_state, self._reporter = read_state, reporter or SilentReporter()
         self._interrupts, self._canary_only = interrupts or Interrupts(), canary_only
         self._ignored, self._leftovers, self._nonce = ignored, leftovers or Leftovers(), nonce
+        self._gate_judge = gate_judge
         self._cohorts: dict[str, Cohort] = {n: cohort for cohort in self._plan.cohorts for n in cohort.nodes}
         self._state = start_state(self._plan)
         self._hash = ""
@@ -161,9 +166,11 @@ class Engine:
         self._write(*intent)
         self._tell("call-started", call=act.call, wave=act.wave, batch=act.batch, nodes=list(act.nodes),
                    reason=act.held_back)
-        request = build_request(self._setting, act, token=self._lock.token, nonce=self._nonce(), run_id=run_id,
+        nonce = self._nonce()
+        request = build_request(self._setting, act, token=self._lock.token, nonce=nonce, run_id=run_id,
                                 acknowledge=self._unrecorded())
-        listener = Listener(self._setting.state_dir, act, seq, self._heard)
+        listener = Listener(self._setting.state_dir, act, seq, self._heard, GateRulings(
+            cohorts={name: self._cohorts[name] for name in act.nodes}, nonce=nonce, judge=self._gate_judge))
         result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
         self._conclude(act, result, listener)
 

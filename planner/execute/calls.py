@@ -16,6 +16,8 @@ from planner.errors import PlannerError
 from planner.execute.decide import Act
 from planner.execute.predict import at_goal, differences
 from planner.execute.states import PHASE_GROUPS, Event, NodeStatus
+from planner.execute.verdicts import QUICK, GateRulings
+from planner.gates.judge import FAIL, PASS
 from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
 from planner.schedule.plan import Cohort, Plan
 
@@ -93,10 +95,11 @@ def _limit_s(plan: Plan, act: Act) -> int:
 class Listener:
     """Takes the events of one call; what matters goes to the journal at once, through ``write``."""
 
-    def __init__(self, state_dir: Path, act: Act, seq: int, write: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, state_dir: Path, act: Act, seq: int, write: Callable[[Mapping[str, Any]], None],
+                 rulings: GateRulings) -> None:
         self.heard = Heard()
         self._state_dir, self._act, self._seq, self._write = state_dir, act, seq, write
-        self._gates = 0
+        self._rulings, self._gates = rulings, 0
 
     def hear(self, event: HostEvent) -> None:
         """Take one event."""
@@ -118,15 +121,18 @@ class Listener:
             self._gate(event)
 
     def _gate(self, event: HostEvent) -> None:
-        verdict = str(event.result.get("verdict", ""))
-        reasons = tuple(str(reason) for reason in event.result.get("reasons", ()) or ())
-        self.heard.verdicts[event.host] = (verdict, reasons)
-        self._gates += 1
         report = self.heard.reports.pop(event.host, "")
+        ruling = self._rulings.rule(event.host, report, event.result)
+        verdict, reasons = ruling.verdict, ruling.reasons
+        # A quick gate lets the steps go on; what a node is given back on is the full one alone.
+        self.heard.verdicts[event.host] = ("", ("only a quick gate was heard",)) \
+            if (verdict, ruling.profile) == (PASS, QUICK) else (verdict, reasons)
+        self._gates += 1
         place = f"evidence/{event.host}-{self._seq}-{self._gates}.json"
         _write_file(self._state_dir / place, report)
         self._write({"kind": "gate", "node": event.host, "data": {
-            "verdict": verdict, "reasons": list(reasons), "evidence": place, "digest": digest(report.encode())}})
+            "verdict": verdict, "reasons": list(reasons), "profile": ruling.profile, "evidence": place,
+            "digest": digest(report.encode())}})
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -155,8 +161,10 @@ def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunRe
     if act.call == "undrain":
         return {"event": Event.UNDRAINED.value}
     verdict, reasons = heard.verdicts.get(node, ("", ()))
-    if verdict == "pass":
+    if verdict == PASS:
         return {"event": Event.GATE_PASSED.value}
+    if verdict == FAIL:      # Ansible took it for a pass, this controller does not
+        return {"event": Event.GATE_FAILED.value, "reason": f"gate failed: {'; '.join(reasons)}"[:REASON_CHARS]}
     # Without a verdict of this call nothing is proved, whatever Ansible says of the host.
     told = "; ".join(reasons) or "no verdict was heard"
     return {"event": Event.GATE_UNCLEAR.value, "reason": f"gate inconclusive: {told}"}
@@ -189,7 +197,9 @@ def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_
         return {"event": Event.TASK_FAILED.value, "reason": exc.diagnostics[0].summary[:REASON_CHARS]}
     marks = heard.marks.get(node, {})
     begun = any(step.id in marks for step in cohort.steps)
-    gated = isinstance(marks.get("gate"), Mapping) and marks["gate"].get("verdict") == "pass"
+    # The node's own mark tells of a gate that the journal missed; it never outweighs what the journal has.
+    gated = isinstance(marks.get("gate"), Mapping) and marks["gate"].get("verdict") == PASS \
+        and status.verdict in ("", PASS)
     if at_goal(cohort, found) and (gated or not (status.started or begun)):
         return {"event": (Event.AT_GOAL_GATED if gated else Event.AT_GOAL).value, "reason": "already at its goal"}
     started = status.started or begun

@@ -14,6 +14,7 @@ from planner.documents import dump_model
 from planner.errors import FactsError, InputError
 from planner.execute.predict import FOLLOWS_AFTER_REBOOT
 from planner.execute.states import moving_nodes
+from planner.gates.judge import FAIL, PASS
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedFleet, SimulatedNode
 from planner.schedule.plan import Plan
 
@@ -81,6 +82,22 @@ def random_faults(plan: Plan, scenario: Scenario) -> tuple[Fault, ...]:
     names = [name for name in sorted(moving_nodes(plan)) if chance.random() < scenario.fault_rate]
     kinds = [chance.choice(_FAULT_KINDS) for _ in names]
     return tuple(Fault(node=name, phase=phase, kind=kind) for name, (phase, kind) in zip(names, kinds, strict=True))
+
+
+def judge_simulated(text: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge a simulated gate's report, in place of ``judge_gate``: no kernel ran, so the simulated verdict is believed.
+
+    Still it must be of this run and this node, and say itself that it is simulated: a real one never passes here.
+    """
+    report = json.loads(text) if text else {}
+    if not report.get("simulated"):
+        return {"verdict": FAIL, "reasons": ["a real node answered in a simulation"]}
+    unlike = [key for key in ("nonce", "host", "profile") if report.get(key) != request.get(key)]
+    if unlike:
+        return {"verdict": FAIL, "reasons": [f"the simulated report is of another {key}" for key in unlike]}
+    verdict = str(report.get("verdict"))
+    return {"verdict": verdict, "reasons": [] if verdict == PASS else [f"simulated verdict {verdict}"],
+            "notes": [str(report["simulated"])]}
 
 
 def read_simulated_state(text: str) -> Mapping[str, tuple[str, ...]]:

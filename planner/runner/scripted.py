@@ -231,7 +231,8 @@ class ScriptedRunner:
                  fault: str) -> None:
         verdict = {"gate-fail": "fail", "gate-inconclusive": "inconclusive"}.get(fault, "pass")
         nonce = str(request.extra_vars.get("planner_nonce", ""))
-        report = {"schema": "planner.gate/1", "simulated": self.label, "profile": "full", "host": host, "nonce": nonce}
+        report = {"schema": "planner.gate/1", "simulated": self.label, "profile": "full", "host": host, "nonce": nonce,
+                  "verdict": verdict}
         hear(_event(host, "gate", GATE_TASK, "ok", {"stdout": json.dumps(report, sort_keys=True)}))
         reasons = [] if verdict == "pass" else [f"simulated verdict {verdict}"]
         hear(_event(host, "gate", VERDICT_TASK, "ok", {"verdict": verdict, "reasons": reasons}))

@@ -14,9 +14,10 @@ from planner.execute.clock import VirtualClock
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import Controller, RolloutLock
 from planner.execute.predict import FOLLOWS_AFTER_REBOOT
-from planner.execute.simulation import fleet_of, read_simulated_state
+from planner.execute.simulation import fleet_of, judge_simulated, read_simulated_state
 from planner.execute.states import Entry, Event, NodeState, RolloutState, replay
 from planner.execute.store import Store
+from planner.execute.verdicts import GateJudge
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedFleet
 from planner.schedule.plan import Plan
 from tests.emit.sample import DRIVER, TOOLKIT, cohort, finished
@@ -67,6 +68,8 @@ class World:
     seed: int = 0
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(START))
     most_away: int = 0
+    runner: type[ScriptedRunner] = ScriptedRunner
+    gate_judge: GateJudge = judge_simulated
 
     def __post_init__(self) -> None:
         self.fleet = fleet_of(self.plan)
@@ -95,13 +98,14 @@ class World:
         try:
             with RolloutLock(store, self.clock, bundle="bundle", controller=controller,
                              lives=lambda row: False) as lock:
-                runner = ScriptedRunner(self.fleet, rollout=ROLLOUT, seed=self.seed, faults=self.faults,
-                                        sleep=self.clock.sleep, on_change=self.check, follows=FOLLOWS_AFTER_REBOOT)
+                runner = self.runner(self.fleet, rollout=ROLLOUT, seed=self.seed, faults=self.faults,
+                                     sleep=self.clock.sleep, on_change=self.check, follows=FOLLOWS_AFTER_REBOOT)
                 return Engine(
                     Setting(plan=self.plan, bundle=self.directory, inventory="inv", state_dir=self.directory,
                             rollout=ROLLOUT, owner=controller.owner),
                     store=store, lock=lock, runner=runner, clock=self.clock, read_state=read_simulated_state,
                     canary_only=canary_only, interrupts=interrupts, leftovers=NO_LEFTOVERS, reporter=reporter,
+                    gate_judge=self.gate_judge,
                 ).run()
         finally:
             store.close()
