@@ -1,0 +1,125 @@
+"""The preview of a plan: one line a step at 80 columns, the same text at any width, with and without colour."""
+
+from __future__ import annotations
+
+import copy
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from planner.report.layout import Columns, shortened
+from planner.report.plan_view import print_plan
+from tests.emit.sample import document, finished
+
+GOLDEN = Path(__file__).parent / "golden"
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+WIDTHS = (80, 140)
+LOCKSTEP = "driver + fabric_manager + nscq 535.183.01 -> 580.159.04"
+
+
+def large() -> dict[str, Any]:
+    """Return the sample with more of everything that a preview has to cut, wrap or gather."""
+    plan = copy.deepcopy(document())
+    plan["cohorts"][0]["steps"][0]["title"] = LOCKSTEP
+    plan["cohorts"][0]["pools"] = ["train", *(f"train-{n}" for n in range(6))]
+    plan["cohorts"][1]["inherited"] = [{"claim": "x", "statement": "cuDNN is old", "source": "matrices/cudnn.yml:x"}]
+    plan["cohorts"][0]["inherited"] = plan["cohorts"][1]["inherited"]
+    plan["pools"]["train"] |= {"nodes": 6, "max_unavailable_per_domain": 1, "already_down": ["gpu05", "gpu06"]}
+    plan["pools"]["idle"] = {"nodes": 3, "max_unavailable": 1}
+    plan["excluded"] = [{"node": f"gone{n:02}", "reason": "unreadable", "detail": "no route"} for n in range(22)]
+    plan["cohorts"][0]["warnings"] = [*plan["cohorts"][0]["warnings"][:2], {
+        **plan["cohorts"][0]["warnings"][2], "source": f"m.yml:x https://example.invalid/{'long/' * 16}notes.html"}]
+    plan["warnings"] = ["this sentence is so long that it cannot stand in one line of a terminal of the usual width"]
+    return plan
+
+
+def shown(value: dict[str, Any], width: int, *, colour: bool = False) -> str:
+    """Return the preview as a terminal of some width gets it."""
+    out = io.StringIO()
+    print_plan(finished(value), Console(file=out, width=width, highlight=False, force_terminal=colour, no_color=None,
+                                        color_system="truecolor" if colour else None))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_preview_is_the_golden_one(width: int) -> None:
+    """Changes of what people see first are reviewed as differences of these files."""
+    path = GOLDEN / f"plan-{width}.txt"
+    assert shown(large(), width) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [72, *WIDTHS, 300])
+def test_lines_keep_the_width_and_end_without_blanks(width: int) -> None:
+    """Wrapped, not cut; only a single word that is longer than the terminal may stand out."""
+    for line in shown(large(), width).splitlines():
+        assert line == line.rstrip()
+        assert len(line) <= width or len(line.split()) == 1
+
+
+@pytest.mark.parametrize("width", [60, *WIDTHS])
+def test_every_width_says_the_same(width: int) -> None:
+    """Wrapping moves words, it loses none."""
+    assert sorted(shown(large(), width).split()) == sorted(shown(large(), 1000).split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_colour_adds_nothing_but_colour(width: int) -> None:
+    """Without escape codes it is the plain preview."""
+    coloured = shown(large(), width, colour=True)
+    assert "\x1b[" in coloured
+    assert ESCAPE.sub("", coloured) == shown(large(), width)
+
+
+def test_a_step_is_one_line_at_80_columns() -> None:
+    """Id, title, disruption with its gate, minutes; a whole lockstep group with three members fits."""
+    assert f"  s1  {LOCKSTEP}  reboot+gate   15\n" in shown(large(), 80)
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    """Pools of a cohort, nodes left alone: the first few and how many more."""
+    text = shown(large(), 140)
+    assert "pools train, train-0, train-1, train-2 and 3 more\n" in text
+    assert text.endswith("  gone09: unreadable, no route\n  and 12 more (planner plan -o json)\n")
+    assert shortened("abc", 3) == "a, b, c"
+
+
+def test_what_cohorts_share_is_said_once() -> None:
+    """One line for a problem of all, the cohort's name for a problem of one."""
+    text = shown(large(), 140)
+    assert text.count("cuDNN is old") == 1
+    assert "  all cohorts: cuDNN is old [matrices/cudnn.yml:x]\n" in text
+    assert "  cuda-12.8-leaks: new, c-h100-aaaaaa\n" in text
+    assert "  cuda-12.8-leaks: already there, c-h100-aaaaaa\n" in text
+
+
+def test_a_plan_without_changes_has_neither_waves_nor_pools() -> None:
+    """Sections without content are left out."""
+    plan = copy.deepcopy(document())
+    plan["cohorts"], plan["waves"], plan["warnings"], plan["risks"] = plan["cohorts"][1:], [], [], []
+    plan["nodes"] = {"gpu04": plan["nodes"]["gpu04"]}
+    plan["excluded"], plan["eta_minutes"] = [], 0
+    assert shown(plan, 80) == (
+        "Plan prod-cuda13\n0 nodes to change, 1 already there, 0 left alone\n"
+        "at worst 0 h 00 min with soaks, without drains; every state was validated\n\n"
+        "Paths\nc-h100-bbbbbb: 1 node, 8x h100-sxm, pool train\n  already at the target\n")
+
+
+def test_what_nodes_said_cannot_steer_the_terminal() -> None:
+    """Escape codes and line feeds of an error message become blanks."""
+    plan = large()
+    plan["excluded"] = [{"node": "gone", "reason": "unreadable", "detail": "no\x1b[31m\nroute\x07"}]
+    assert shown(plan, 80).endswith("  gone: unreadable, no [31m route\n")
+
+
+def test_only_the_flexible_column_gives_way() -> None:
+    """Others keep their widths; numbers stand to the right; a narrow terminal leaves 20 columns."""
+    rows = [("a", "one two three four five six seven", "7"), ("bb", "x", "10")]
+    columns = Columns(rows, width=30, flexible=1, right=(2,))
+    assert [line.plain for row in rows for line in columns.lines(row)] == [
+        "  a   one two three four     7", "      five six seven", "  bb  x                     10"]
+    narrow = Columns(rows, width=1, flexible=1)
+    assert max(len(line.plain) for row in rows for line in narrow.lines(row)) <= 2 + 2 + 2 + 20 + 2 + 2
