@@ -12,8 +12,17 @@ from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
 from planner.schedule.build import build_waves
-from planner.schedule.cohorts import check_components, group_nodes, select_nodes, solve, with_ids
+from planner.schedule.cohorts import (
+    Group,
+    check_components,
+    group_nodes,
+    refusal_diagnostics,
+    select_nodes,
+    solve,
+    with_ids,
+)
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
+from planner.search.explain import Refusal
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +49,7 @@ def make_plan(
 
     Raises:
         InputError: The target names something unknown.
-        NoPathError: At least one cohort has no safe path; one diagnostic a cohort.
+        NoPathError: At least one cohort has no safe path; one diagnostic for all that share its reasons.
         ScheduleError: Paths exist, but no schedule.
     """
     check_components(target, matrices)
@@ -73,17 +82,17 @@ def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, opti
              progress: Progress | None) -> tuple[Cohort, ...]:
     groups = group_nodes(chosen, target)
     solved: list[Cohort] = []
-    refused: list[Diagnostic] = []
+    refused: list[tuple[Refusal, Group]] = []
     for number, group in enumerate(groups, start=1):
         result = solve(group, target, matrices, optimize)
-        if isinstance(result, Diagnostic):
-            refused.append(result)
+        if isinstance(result, Refusal):
+            refused.append((result, group))
         else:
             solved.append(result)
         if progress:
             progress(number, len(groups))
     if refused:
-        raise NoPathError(*refused)
+        raise NoPathError(*refusal_diagnostics(refused))
     return with_ids(solved)
 
 

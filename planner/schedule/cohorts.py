@@ -17,6 +17,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, newest
+from planner.schedule.limits import shown
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import accepted_names, build_problem, default_version, known_components, want_for
 from planner.schedule.steps import build_steps
@@ -79,8 +80,9 @@ def check_components(target: Target, matrices: MatrixSet) -> None:
 
 def _unknown(where: str, name: str, known: set[str]) -> Diagnostic:
     near = get_close_matches(name, sorted(known), n=1)
-    shown = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
-    return Diagnostic(code="unknown-name", subject=f"target, {where}", summary=f"{name!r} is not known (known: {shown})",
+    listed = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
+    return Diagnostic(code="unknown-name", subject=f"target, {where}",
+                      summary=f"{name!r} is not known (known: {listed})",
                       hint=f"did you mean {near[0]!r}?" if near else f"correct {where}")
 
 
@@ -107,8 +109,8 @@ def _fixed_declared(node: Node) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(sorted(node.state.items()))
 
 
-def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = ()) -> Cohort | Diagnostic:
-    """Find the path of one group, or the diagnostic that says why there is none."""
+def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = ()) -> Cohort | Refusal:
+    """Find the path of one group, or why there is none."""
     node, accepted = group.nodes[0], accepted_names(target)
     problem = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize)
     try:
@@ -122,12 +124,11 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     except SearchLimitError:
         path = None
     if path is None:
-        return refusal_diagnostic(explain_refusal(problem, matrices), group)
+        return explain_refusal(problem, matrices)
     major = default_version(group.want, node, matrices).split(".")[0]
     listed = build_steps(path, node, group.want, matrices, cuda_major=major, accepted=accepted)
     if listed.failure:
-        refusal = Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
-        return refusal_diagnostic(refusal, group)
+        return Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
         nodes=tuple(n.name for n in group.nodes), start=_plain(path.states[0]), goal=_plain(path.states[-1]),
@@ -203,18 +204,29 @@ def _source(judgement: Judgement, matrices: MatrixSet) -> str:
     return matrices.source_of(judgement.rule, judgement.provenance)
 
 
-def refusal_diagnostic(refusal: Refusal, group: Group) -> Diagnostic:
-    """Return the message for one group that has no path: reasons, sources, nodes, nearest feasible target."""
-    names = [n.name for n in group.nodes]
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    pools = ", ".join(sorted({n.pool for n in group.nodes}))
+def refusal_diagnostics(refused: Iterable[tuple[Refusal, Group]]) -> tuple[Diagnostic, ...]:
+    """Return one message for each distinct refusal; groups that are refused for the same reasons share it."""
+    shared: dict[Refusal, list[Group]] = {}
+    for refusal, group in refused:
+        shared.setdefault(refusal, []).append(group)
+    return tuple(_refusal_diagnostic(refusal, groups) for refusal, groups in shared.items())
+
+
+def _refusal_diagnostic(refusal: Refusal, groups: list[Group]) -> Diagnostic:
+    """Return the message: reasons, sources, nodes, nearest feasible target."""
+    names = sorted(n.name for g in groups for n in g.nodes)
+    count = "1 node" if len(names) == 1 else f"{len(names)} nodes"
+    listed = sorted({n.pool for g in groups for n in g.nodes})
+    pools = ("pool " if len(listed) == 1 else "pools ") + ", ".join(listed)
+    gpus = " and ".join(dict.fromkeys(g.nodes[0].gpu for g in groups))
     nearest = "; or ".join(refusal.nearest[:3])
     return Diagnostic(
-        code=f"no-path-{refusal.code}", subject=f"pool {pools}, {group.nodes[0].gpu}, {len(names)} nodes ({shown})",
+        code=f"no-path-{refusal.code}", subject=f"{pools}, {gpus}, {count} ({shown(names)})",
         summary="no safe path to " + (" and ".join(refusal.goals) or "the target"), why=refusal.why,
         sources=refusal.sources[:SOURCES_MAX],
-        hint=f"nearest feasible target for pool {pools}: {nearest}" if nearest else
-             "change the target for these nodes, or leave them out with: pools: {" + pools + ": {skip: true}}",
+        hint=f"nearest feasible target for {pools}: {nearest}" if nearest else
+             "change the target for these nodes, or leave them out with: pools: {"
+             + ", ".join(f"{pool}: {{skip: true}}" for pool in listed) + "}",
     )
 
 

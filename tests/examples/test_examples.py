@@ -149,6 +149,28 @@ def test_refusal_names_rules_sources_and_the_nearest_target(
     assert "a100-02" in text or "v100-01" in text
 
 
+def test_cohorts_that_are_refused_for_the_same_reasons_share_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three cohorts of two pools lack the same fabric manager: said once, with all nodes and both pools."""
+    facts = "examples/01-two-generations/facts.json"
+    assert invoke(["plan", "--facts", facts, "--target", "examples/03-refused/no-fabric-manager.yml"]) == 4
+    text = capsys.readouterr().err
+    assert text.count("error: no-path") == 1
+    assert "pools a100, h100, 8x a100-sxm4 and 8x h100-sxm, 18 nodes (a100-01, a100-02, " in text
+    assert "and 12 more): no safe path to driver 580.178.04" in text
+    assert "nearest feasible target for pools a100, h100: driver 580.159.04 instead of 580.178.04" in text
+
+
+def test_refusals_of_different_reasons_stay_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two hardware generations with a rule each: a message each, and a hint that leaves both pools out."""
+    path = tmp_path / "target.yml"
+    wanted = {"schema": "planner.target/1", "name": "apart", "select": ["v100", "h100"], "want": {"driver": "615"}}
+    path.write_text(json.dumps(wanted), encoding="utf-8")
+    assert invoke(["plan", "--facts", "examples/01-two-generations/facts.json", "--target", str(path)]) == 4
+    text = capsys.readouterr().err
+    assert text.count("error: no-path") == 2
+    assert ("  pool h100, 8x h100-sxm, 8 nodes (" in text, "  pool v100, 8x v100, 6 nodes (" in text) == (True, True)
+
+
 @pytest.mark.parametrize("target", ["v100-to-cuda13", "proprietary-only", "no-fabric-manager"])
 def test_nearest_target_can_be_planned(target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the refusal offers is a target that planner accepts."""
