@@ -105,8 +105,9 @@ def _counts(values: Iterable[str]) -> Counts:
 
 def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPolicy],
                 already_down: Mapping[str, tuple[str, ...]]) -> dict[str, PoolLimit]:
-    """Return the absolute numbers of every pool, sorted by name."""
+    """Return the absolute numbers of every pool, sorted by name. A node that is down is one of its pool, too."""
     sizes = Counter(n.pool for n in nodes.values())
+    sizes.update({pool: len(set(down) - set(nodes)) for pool, down in already_down.items() if pool in sizes})
     domain_sizes = Counter(n.failure_domain for n in nodes.values() if n.failure_domain)
     domains_of: dict[str, set[str]] = defaultdict(set)
     for node in nodes.values():

@@ -106,7 +106,7 @@ class Wave(Document):
 class PoolLimit(Document):
     """The absolute numbers a policy came to."""
 
-    nodes: int
+    nodes: int                        # those that are down included
     max_unavailable: int
     max_unavailable_per_domain: int | None = None
     already_down: tuple[str, ...] = ()

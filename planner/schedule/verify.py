@@ -42,6 +42,13 @@ class _Schedule:
         """Return the policy of a pool."""
         return self._own.get(pool, self.plan.rollout)
 
+    def pool_sizes(self) -> Counter[str]:
+        """Return how many nodes each pool has, those without a plan because they are down among them."""
+        members = {(n.pool, name) for name, n in self.nodes.items()}
+        members |= {(pool, name) for pool, limit in self.plan.pools.items() for name in limit.already_down
+                    if name not in self.nodes}
+        return Counter(pool for pool, _ in members)
+
     def in_kind(self, kind: str) -> list[str]:
         """Return the nodes of the waves of one kind."""
         return [name for w, b in self.line if w.kind == kind for name in b.nodes]
@@ -123,7 +130,7 @@ def _times(s: _Schedule) -> Iterator[str]:
 
 def _numbers(s: _Schedule) -> Iterator[str]:
     """The absolute limits follow from the policy."""
-    sizes = Counter(n.pool for n in s.nodes.values())
+    sizes = s.pool_sizes()
     if set(sizes) != set(s.plan.pools):
         yield f"limits are given for pools {_listed(s.plan.pools)}, nodes are in pools {_listed(sizes)}"
     domain_sizes = Counter(n.failure_domain for n in s.nodes.values() if n.failure_domain)
@@ -153,7 +160,7 @@ def _limits(s: _Schedule) -> Iterator[str]:
         pools = Counter(s.nodes[n].pool for n in batch.nodes)
         for pool, count in sorted(pools.items()):
             policy, limit = s.policy(pool), s.plan.pools.get(pool)
-            most = _allowed(policy.max_unavailable, sum(n.pool == pool for n in s.nodes.values())) \
+            most = _allowed(policy.max_unavailable, s.pool_sizes()[pool]) \
                 if limit is None else limit.max_unavailable
             if count + down_pools[pool] > most:
                 yield (f"batch {batch.id} takes {count} nodes of pool {pool}, {down_pools[pool]} are down, "

@@ -241,6 +241,8 @@ def test_staging_goes_first_and_capacity_is_kept(fleet: dict[str, Any]) -> None:
     batches = [b["nodes"] for w in fleet["waves"] for b in w["batches"]]
     assert max(sum(n.startswith("h100") for n in b) for b in batches) == 1
     assert max(sum(n.startswith("a100") for n in b) for b in batches) == 2
+    assert fleet["pools"]["h100"] | {"max_unavailable": 0} == {
+        "nodes": 9, "max_unavailable": 0, "max_unavailable_per_domain": 2, "already_down": ["h100-09"]}
     assert {e["node"]: e["reason"] for e in fleet["excluded"]} == {
         "h100-09": "unreadable", "slurm-ctl-01": "protected-role"}
 

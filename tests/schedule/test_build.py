@@ -57,12 +57,24 @@ def test_zero_is_refused_where_nodes_must_move(limit: str | int) -> None:
 
 def test_nodes_that_are_down_use_up_the_limit() -> None:
     found = refusal(world(plain(20), down={"p": ("x2", "x1")}, max_unavailable="10%"))
-    assert found.summary == "pool p may lose 2 of 20 nodes at once, and 2 are down already: x1, x2"
+    assert found.summary == "pool p may lose 2 of 22 nodes at once, and 2 are down already: x1, x2"
     assert "raise max_unavailable to 3" in found.hint
     made = world(plain(20), down={"p": ("x1",)}, max_unavailable="20%")
     assert max(sizes(made)) == 3
     assert made.schedule().pools["p"].model_dump() == {
-        "nodes": 20, "max_unavailable": 4, "max_unavailable_per_domain": None, "already_down": ("x1",)}
+        "nodes": 21, "max_unavailable": 4, "max_unavailable_per_domain": None, "already_down": ("x1",)}
+
+
+def test_nodes_that_are_down_are_nodes_of_their_pool() -> None:
+    """A fifth of ten is two, though one of the ten is down; one that is also planned for counts once."""
+    made = world(plain(9), down={"p": ("x1",), "elsewhere": ("x2",)}, max_unavailable="20%")
+    limit = made.schedule().pools["p"]
+    assert (limit.nodes, limit.max_unavailable) == (10, 2)
+    assert set(made.schedule().pools) == {"p"}
+    assert verify_schedule(made.plan()) == ()
+    both = world(plain(9), down={"p": ("n00",)}, max_unavailable="25%")
+    assert both.schedule().pools["p"].nodes == 9
+    assert verify_schedule(both.plan()) == ()
 
 
 def test_a_failure_domain_that_may_lose_nothing_is_refused() -> None:

@@ -41,7 +41,7 @@ def brute(given_world: World, made) -> None:
             assert mates <= batch
             of_pool = [m for m in batch if nodes[m].pool == nodes[n].pool]
             down = len(given_world.down.get(nodes[n].pool, ()))
-            pool_size = sum(m.pool == nodes[n].pool for m in nodes.values())
+            pool_size = down + sum(m.pool == nodes[n].pool for m in nodes.values())
             assert len(of_pool) + down <= allowed(policy.max_unavailable, pool_size)
             if policy.max_unavailable_per_domain is not None and nodes[n].failure_domain:
                 rack = [m for m in nodes if nodes[m].failure_domain == nodes[n].failure_domain]
@@ -71,8 +71,9 @@ def nothing_fits(drawn: World) -> bool:
     for n in moving:
         policy, domain = drawn.own.get(nodes[n].pool, drawn.rollout), nodes[n].nvlink_domain
         unit = {m for m in moving if m == n or nodes[m].nvlink_domain == domain != ""}
-        room = allowed(policy.max_unavailable, sum(m.pool == nodes[n].pool for m in nodes.values()))
-        if sum(nodes[m].pool == nodes[n].pool for m in unit) + len(drawn.down.get(nodes[n].pool, ())) > room:
+        down = len(drawn.down.get(nodes[n].pool, ()))
+        room = allowed(policy.max_unavailable, down + sum(m.pool == nodes[n].pool for m in nodes.values()))
+        if sum(nodes[m].pool == nodes[n].pool for m in unit) + down > room:
             return True
         if policy.batch_max is not None and len(unit) > policy.batch_max:
             return True

@@ -120,6 +120,8 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     ("a limit is raised", lambda p: p["pools"]["p"].update(max_unavailable=9), "may lose 6; the plan says 23 and 9"),
     ("a domain's limit is raised", lambda p: p["pools"]["p"].update(max_unavailable_per_domain=3), "more than the 2"),
     ("a domain's limit is lost", lambda p: p["pools"]["p"].pop("max_unavailable_per_domain"), "the policy says 2"),
+    ("a node that is down is not of its pool", lambda p: p["pools"]["p"].update(already_down=["x0", "x1"]),
+     "pool p has 25 nodes"),
     ("a pool is not counted", lambda p: p["pools"].pop("q"), "nodes are in pools p, q"),
     ("nodes that are down are forgotten", lambda p: p["pools"]["p"].update(already_down=["x0"]),
      "takes 6 nodes of pool p, 1 are down, and only 6"),
