@@ -106,7 +106,8 @@ from ansible.module_utils.planner_node import (
 
 # Packages that bring another kernel, and timers that upgrade on their own: both would change a node in mid-rollout.
 KERNEL_PACKAGE = re.compile(
-    r"^linux-(image|headers|modules|generic|aws|azure|gcp|oracle|virtual|lowlatency)([-0-9].*)?$")
+    r"^linux-(image|headers|modules|generic|aws|azure|gcp|gke|ibm|intel|kvm|oracle|nvidia|virtual|lowlatency)"
+    r"([-0-9].*)?$")
 UPGRADE_TIMERS = ("apt-daily-upgrade.timer", "dnf-automatic.timer", "dnf-automatic-install.timer",
                   "dnf5-automatic.timer")
 
@@ -129,20 +130,22 @@ def guard(module):
     params = module.params
     marks = read_marks(params)
     listing = _output(module, ["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\n"])
-    held_by_others = set(_output(module, ["apt-mark", "showhold"]).split()) - set(marks.get("held", []))
-    hold = [name for name in kernel_packages(listing) if name not in held_by_others]
-    timers = [t for t in UPGRADE_TIMERS if _output(module, ["systemctl", "is-enabled", t]).strip() == "enabled"]
-    timers = sorted(set(timers) | set(marks.get("timers", [])))
+    held = set(_output(module, ["apt-mark", "showhold"]).split())
+    hold = [name for name in kernel_packages(listing) if name not in held - set(marks.get("held", []))]
+    enabled = [t for t in UPGRADE_TIMERS if _output(module, ["systemctl", "is-enabled", t]).strip() == "enabled"]
+    timers = sorted(set(enabled) | set(marks.get("timers", [])))
+    missing = [name for name in hold if name not in held]
     if module.check_mode:
-        return bool(set(hold) - set(marks.get("held", [])) or set(timers) - set(marks.get("timers", [])))
-    # The mark comes first: after a crash it must name everything that may have been done.
+        return bool(missing or enabled)
+    # The mark comes first: after a crash it must name everything that may have been done. What it names may for the
+    # same reason not have been done yet, so the node decides what is left to do.
     changed = write_mark(params, "held", hold) | write_mark(params, "timers", timers)
-    if changed and hold:
-        module.run_command([module.get_bin_path("apt-mark", required=True), "hold"] + hold, check_rc=True)
-    if changed and timers:
+    if missing:
+        module.run_command([module.get_bin_path("apt-mark", required=True), "hold"] + missing, check_rc=True)
+    if enabled:
         systemctl = module.get_bin_path("systemctl", required=True)
-        module.run_command([systemctl, "disable", "--now"] + timers, check_rc=True)
-    return changed
+        module.run_command([systemctl, "disable", "--now"] + enabled, check_rc=True)
+    return bool(changed or missing or enabled)
 
 
 def unguard(module):
@@ -152,6 +155,8 @@ def unguard(module):
     held, timers = marks.get("held", []), marks.get("timers", [])
     if module.check_mode:
         return bool(held or timers)
+    # A package that has gone meanwhile is unknown to apt-mark, which then releases none.
+    held = [name for name in _output(module, ["apt-mark", "showhold"]).split() if name in held] if held else []
     if held:
         module.run_command([module.get_bin_path("apt-mark", required=True), "unhold"] + held, check_rc=True)
     if timers:

@@ -152,6 +152,56 @@ def test_kernel_packages_are_held_and_nothing_else() -> None:
                                               "linux-image-generic-hwe-22.04"]
 
 
+class Guarded:
+    """A node with two kernel packages and one timer, and the programs that hold, release and stop them."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.check_mode, self.params = False, params(tmp_path)
+        self.held: set[str] = set()
+        self.enabled = {"apt-daily-upgrade.timer"}
+        self.installed = ["linux-image-generic", "linux-nvidia-hwe-22.04"]
+
+    def get_bin_path(self, name: str, required: bool = False) -> str:
+        return name
+
+    def run_command(self, argv: list[str], check_rc: bool = False) -> tuple[int, str, str]:
+        act, names = argv[1], set(argv[2:]) - {"--now"}
+        if act == "-W":
+            return 0, "".join(f"{name}\tinstalled\n" for name in self.installed), ""
+        if act == "showhold":
+            return 0, "\n".join(sorted(self.held)), ""
+        if act == "is-enabled":
+            return 0, "enabled" if names <= self.enabled else "disabled", ""
+        if act in ("hold", "unhold"):
+            assert names <= set(self.installed), "apt-mark does not know this package"
+        self.held = self.held | names if act == "hold" else self.held - names if act == "unhold" else self.held
+        self.enabled = self.enabled - names if act == "disable" else self.enabled | names if act == "enable" else \
+            self.enabled
+        return 0, "", ""
+
+
+def test_the_guard_is_finished_after_a_crash_and_undone_whole(tmp_path: Path) -> None:
+    """The mark is written before the act: what it names may not be done yet."""
+    lease, machine = load_module("planner_lease"), Guarded(tmp_path)
+    node.write_mark(machine.params, "held", machine.installed)
+    node.write_mark(machine.params, "timers", ["apt-daily-upgrade.timer"])
+    assert lease.guard(machine) is True
+    assert (machine.held, machine.enabled) == (set(machine.installed), set())
+    assert lease.guard(machine) is False
+    machine.installed.remove("linux-image-generic")      # somebody removed it meanwhile; the hold went with it
+    machine.held.discard("linux-image-generic")
+    assert lease.unguard(machine) is True
+    assert (machine.held, machine.enabled) == (set(), {"apt-daily-upgrade.timer"})
+
+
+def test_holds_of_others_stay(tmp_path: Path) -> None:
+    lease, machine = load_module("planner_lease"), Guarded(tmp_path)
+    machine.held = {"linux-image-generic"}
+    assert lease.guard(machine) is True
+    assert lease.unguard(machine) is True
+    assert machine.held == {"linux-image-generic"}
+
+
 def test_a_wave_needs_a_passing_record_of_the_same_rollout_from_every_host(tmp_path: Path) -> None:
     record = load_module("planner_record")
     for host, content in (("a", {"rollout": "r", "verdict": "pass"}), ("b", {"rollout": "old", "verdict": "pass"}),
