@@ -68,25 +68,19 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.planner_node import (
-    LeaseError,
-    boot_id,
-    hold_lease,
-    lease_arguments,
-    now,
-    read_marks,
-    write_mark,
+    LeaseError, boot_id, free_mib, hold_lease, lease_arguments, now, read_marks, write_mark,
 )
 from ansible.module_utils.planner_packages import (
-    APT_QUERY, APT_RENEW, DNF_RENEW, NOT_FOUND, RPM_QUERY, act_lines, apt_command, apt_download, cached_file,
-    dnf_command, dnf_download, dnf_pins, foreign_acts, may_come, parse_apt, parse_audit, parse_dnf, parse_installed,
-    same_version, unit_name, unreached,
+    APT_QUERY, APT_RENEW, DNF_RENEW, NOT_FOUND, RPM_QUERY, act_lines, apt_command, apt_download, brings_kernel,
+    cached_file, dnf_command, dnf_download, dnf_keep, dnf_pins, download_mib, foreign_acts, may_come, parse_apt,
+    parse_audit, parse_dnf, parse_installed, same_version, unit_name, unit_options, unreached,
 )
 
 POLL_SECONDS = 2
 LOG_LINES = 60              # of a unit's output, kept in results
 SPACE_MARGIN = 1.2          # unpacking needs a little more than what stays
 SPACE_LEAST_MIB = 64
-UNIT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
+SPACE_KERNEL_MIB = 256      # a kernel and its initial RAM disk, in /boot
 
 
 class StepError(Exception):
@@ -194,9 +188,8 @@ class Step:
     def run_unit(self, argv):
         """Run one command as the step's unit and wait for it."""
         program = self.module.get_bin_path(argv[0], required=True)
-        environment = dict(UNIT_ENVIRONMENT, PLANNER_RUN_ID=os.environ.get("PLANNER_RUN_ID", ""))
-        prefix = [self.module.get_bin_path("systemd-run", required=True), "--unit", self.unit, "--wait", "--collect",
-                  "--quiet"] + ["--setenv=%s=%s" % pair for pair in sorted(environment.items())]
+        runner = self.module.get_bin_path("systemd-run", required=True)
+        prefix = [runner] + unit_options(self.unit, os.environ.get("PLANNER_RUN_ID", ""))
         begun = now()
         try:
             ended = subprocess.run(prefix + ["--", program] + argv[1:], stdin=subprocess.DEVNULL, check=False,
@@ -276,28 +269,35 @@ class Step:
         """Fetch every pin, and every old package as far as it can still be had; return (changed, missing)."""
         os.makedirs(os.path.join(self.packages, "partial"), mode=0o755, exist_ok=True)
         before = set(os.listdir(self.packages))
+        for program in ("systemd-run", "systemctl", "journalctl"):  # without them no step runs; told before the drain
+            self.module.get_bin_path(program, required=True)
         self.foreign_holds()
         wanted, unwanted = self.open_work()
         old = {n: v for n, versions in self.installed().items() for v in versions if v != self.install.get(n)}
         missing = self.fetch_new(wanted) if wanted else []
-        lost = {n: v for n, v in old.items() if not cached_file(self.packages, self.params["manager"], n, v)}
         # One call for all is much faster; it fetches nothing when a single one is gone, then each is tried alone.
-        if lost and self.apt and self.run(apt_download(lost), cwd=self.packages)[0] == 0:
-            lost = {}
-        for name, version in sorted(lost.items()):
-            if not self.fetch_old(name, version):
+        lost = self.not_kept(old)
+        if lost:
+            self.fetch_old(lost)
+        for name, version in sorted(self.not_kept(lost).items()):
+            if not self.fetch_old({name: version}):
                 missing.append("old package %s %s, which the way back needs, is in no repository" % (name, version))
         needed = dict(self.fetch_brought(wanted, unwanted), **wanted)
         self.check_space([cached_file(self.packages, self.params["manager"], n, v) for n, v in needed.items()])
         return bool(set(os.listdir(self.packages)) - before), missing
 
+    def not_kept(self, pins):
+        """Return the pins of which no file is kept on this node."""
+        return {n: v for n, v in pins.items() if not cached_file(self.packages, self.params["manager"], n, v)}
+
     def fetch_new(self, wanted):
         """Fetch exact pins; a later step of dnf may not resolve yet, which is reported, everything else fails."""
         renewed = ""
         for attempt in ("as listed", "lists renewed"):
-            todo = {n: v for n, v in wanted.items() if not cached_file(self.packages, self.params["manager"], n, v)}
+            todo = self.not_kept(wanted)
             if not todo:
                 return []
+            self.check_room(todo)
             rc, out, err = self.run(apt_download(todo) if self.apt else dnf_download(todo), cwd=self.packages)
             if rc == 0:
                 return []
@@ -325,22 +325,29 @@ class Step:
                 raise StepError("the dependencies of these packages cannot be fetched: " + ", ".join(sorted(wanted)))
         return brought
 
-    def fetch_old(self, name, version):
-        """Keep one package that is installed now; return whether it could still be had."""
-        if self.apt:
-            return self.run(apt_download({name: version}), cwd=self.packages)[0] == 0
-        argv = ["dnf", "-y", "reinstall", "--downloadonly", "--downloaddir=" + self.packages, "%s-%s" % (name, version)]
-        return self.run(argv)[0] == 0
+    def fetch_old(self, pins):
+        """Keep packages that are installed now; return whether all could still be had."""
+        self.check_room(pins)
+        return self.run(apt_download(pins) if self.apt else dnf_keep(pins, self.packages), cwd=self.packages)[0] == 0
+
+    def check_room(self, pins):
+        """Refuse to fetch what would fill the disk, as far as the size is told beforehand: apt does."""
+        told = self.run(apt_download(pins) + ["--print-uris"], cwd=self.packages)[1] if self.apt else ""
+        self.require_space({self.packages: download_mib(told) + SPACE_LEAST_MIB})
 
     def check_space(self, files):
         """Refuse when the new packages would not fit under /usr, or /var and /boot are nearly full."""
         sizes = [self.run(["dpkg-deb", "-f", path, "Installed-Size"])[1].strip() for path in files if path and self.apt]
-        need_mib = sum(int(size) for size in sizes if size.isdigit()) * SPACE_MARGIN / 1024
-        for path, need in (("/usr", need_mib), ("/var", SPACE_LEAST_MIB), ("/boot", SPACE_LEAST_MIB)):
-            disk = os.statvfs(path) if os.path.isdir(path) else None
-            free_mib = disk.f_bavail * disk.f_frsize / 2**20 if disk else need
-            if free_mib < need:
-                raise StepError("%s has %d MiB free, this step needs %d MiB" % (path, free_mib, need))
+        boot_mib = SPACE_KERNEL_MIB if any(map(brings_kernel, self.install)) else SPACE_LEAST_MIB
+        usr_mib = sum(int(size) for size in sizes if size.isdigit()) * SPACE_MARGIN / 1024
+        self.require_space({"/usr": usr_mib, "/var": SPACE_LEAST_MIB, "/boot": boot_mib})
+
+    def require_space(self, needs):
+        """Refuse when a directory's file system has fewer MiB free than needed."""
+        for path, need_mib in sorted(needs.items()):
+            have_mib = free_mib(path)
+            if have_mib is not None and have_mib < need_mib:
+                raise StepError("%s has %d MiB free, this step needs %d MiB" % (path, have_mib, need_mib))
 
 
 def perform(step):
@@ -356,8 +363,7 @@ def perform(step):
         changed, missing = step.prefetch()
         return {"changed": changed, "acts": [], "missing": missing}
     if action == "apply":
-        changed, acts = step.apply()
-        return {"changed": changed, "acts": acts}
+        return dict(zip(("changed", "acts"), step.apply()))
     wanted, unwanted = step.open_work()
     try:
         acts = act_lines(step.simulate(wanted, unwanted)[0]) if wanted or unwanted else []

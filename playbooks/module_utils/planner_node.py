@@ -52,6 +52,14 @@ def boot_id():
     return read_first_line("/proc/sys/kernel/random/boot_id")
 
 
+def free_mib(path):
+    """Return what is free on a directory's file system, in MiB; None when there is no such directory."""
+    if not os.path.isdir(path):
+        return None
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize / 2**20
+
+
 def machine_id():
     """Return the machine's id, "" when it has none."""
     return read_first_line("/etc/machine-id")

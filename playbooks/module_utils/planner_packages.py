@@ -18,6 +18,10 @@ APT_RENEW = ["apt-get", "-q", "-o", "Acquire::Retries=3", "update"]
 DNF_RENEW = ["dnf", "-q", "makecache"]
 # Never a package that nobody named: neither dependencies that became unused nor old kernels beyond the usual three.
 DNF_KEEP = ["--setopt=clean_requirements_on_remove=False", "--setopt=installonly_limit=0"]
+# Nobody is there to answer: neither debconf, ucf and apt-listchanges nor needrestart may ask, nor restart services.
+UNIT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "NEEDRESTART_MODE": "l",
+                    "UCF_FORCE_CONFFOLD": "1", "APT_LISTCHANGES_FRONTEND": "none", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+LOCK_WAIT_S = 900           # an automatic upgrade that is under way ends first
 DNF_SECTIONS = (("install", ("Installing", "Upgrading", "Reinstalling")), ("downgrade", ("Downgrading",)),
                 ("remove", ("Removing",)))
 
@@ -135,6 +139,13 @@ def unit_name(rollout, step):
     return "planner-step-%s-%s" % (rollout, step)
 
 
+def unit_options(name, run_id):
+    """Return the options of ``systemd-run`` for a step's unit."""
+    environment = dict(UNIT_ENVIRONMENT, PLANNER_RUN_ID=run_id)
+    return ["--unit", name, "--wait", "--collect", "--quiet"] + [
+        "--setenv=%s=%s" % pair for pair in sorted(environment.items())]
+
+
 def cached_file(directory, manager, name, version):
     """Return the path of a package kept on this node, or "" when it is not there."""
     plain = version.split(":", 1)[-1]
@@ -160,7 +171,7 @@ def apt_command(install, remove, files, directory, mode="apply", erase=False, do
     argv = ["apt-get"] + {"apply": ["-y"], "simulate": ["-s"], "fetch": ["-y", "--download-only"]}[mode]
     argv += ["--no-install-recommends"] + ["--no-remove"] * (mode == "apply" and not remove and not erase)
     argv += ["--allow-downgrades"] * downgrade + ["--allow-change-held-packages"] * held + ["--fix-broken"] * repair
-    options = ["APT::Get::AutomaticRemove=0", "Acquire::Retries=3", "DPkg::Lock::Timeout=300",
+    options = ["APT::Get::AutomaticRemove=0", "Acquire::Retries=3", "DPkg::Lock::Timeout=%d" % LOCK_WAIT_S,
                "Dir::Cache::Archives=%s/" % directory, "Dpkg::Use-Pty=0", "Dpkg::Options::=--force-confdef",
                "Dpkg::Options::=--force-confold"]
     for option in options:
@@ -179,6 +190,21 @@ def dnf_download(pins):
     """Return the argument vector that fetches exact packages, with what they need, into dnf's cache."""
     argv = ["dnf", "-y", "--setopt=keepcache=1"] + DNF_KEEP
     return argv + ["--allowerasing", "--downloadonly", "install"] + dnf_pins(pins, {})
+
+
+def download_mib(text):
+    """Return how much ``apt-get --print-uris`` would fetch; lines are ``'uri' file size digest``."""
+    return sum(int(size) for size in re.findall(r"^'[^']*' \S+ (\d+)", text, re.MULTILINE)) / 2**20
+
+
+def brings_kernel(name):
+    """Tell whether a package puts a kernel into /boot."""
+    return re.match(r"linux-image-(unsigned-)?\d|kernel-core$|kernel-uki-virt$", name) is not None
+
+
+def dnf_keep(pins, directory):
+    """Return the argument vector that fetches packages again that are installed, into a directory."""
+    return ["dnf", "-y", "reinstall", "--downloadonly", "--downloaddir=" + directory] + dnf_pins(pins, {})
 
 
 def dnf_command(install, remove, files, script, simulate=False):

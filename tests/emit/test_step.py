@@ -33,15 +33,24 @@ class Node:
         self.asked: list[list[str]] = []
         self.units: list[list[str]] = []
         self.installed = ""
-        self.step = module.Step(SimpleNamespace(params={**PARAMS, "state_dir": str(place), **params}))
+        self.sizes, self.programs = "", ("systemd-run", "systemctl", "journalctl")
+        self.step = module.Step(SimpleNamespace(params={**PARAMS, "state_dir": str(place), **params},
+                                                get_bin_path=self.get_bin_path))
         self.step.run, self.step.run_unit = self.run, self.run_unit
         (place / "packages").mkdir()
+
+    def get_bin_path(self, name: str, required: bool = False) -> str:
+        if name not in self.programs:
+            raise LookupError(name)
+        return f"/usr/bin/{name}"
 
     def run(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
         self.asked.append(argv)
         answers = {"dpkg-query": self.installed, "dpkg": self.audit}
         if argv[0] == "apt-get" and "-s" in argv:
             return 0, self.simulation, ""
+        if "--print-uris" in argv:
+            return 0, self.sizes, ""
         if "--download-only" in argv:
             return self.fetch_rc, "", ""
         return (3 if argv[0] == "systemctl" else 0), answers.get(argv[0], ""), ""
@@ -114,3 +123,49 @@ def test_what_cannot_be_simulated_yet_is_not_fetched_yet(module: ModuleType, tmp
     node = Node(module, tmp_path, TOOLKIT + "Inst libc6 (2.99 repo [amd64])\n", later=True)
     assert node.step.prefetch()[1] == []
     assert node.downloads() == []
+
+
+def test_a_download_that_would_fill_the_disk_is_not_begun(module: ModuleType, tmp_path: Path) -> None:
+    """A toolkit's own packages and those kept for the way back are gigabytes; a full /var breaks more than a step."""
+    node = Node(module, tmp_path, TOOLKIT)
+    node.sizes = "'http://repo/a.deb' a.deb 999999999999999 SHA256:00\n'http://repo/b.deb' b.deb 1 SHA256:00\n"
+    with pytest.raises(module.StepError, match="MiB free, this step needs 953674380 MiB"):
+        node.step.prefetch()
+    assert [argv for argv in node.asked if "download" in argv and "--print-uris" not in argv] == []
+
+
+def test_a_machine_without_systemd_is_told_before_it_is_drained(module: ModuleType, tmp_path: Path) -> None:
+    node = Node(module, tmp_path, TOOLKIT)
+    node.programs = ("systemctl", "journalctl")
+    with pytest.raises(LookupError, match="systemd-run"):
+        node.step.prefetch()
+
+
+def test_a_kernel_needs_room_for_its_initial_ram_disk(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "free_mib", lambda path: 100 if path == "/boot" else 10_000)
+    Node(module, tmp_path, "", install={"cuda-toolkit-12-8": "1"}).step.check_space([])
+    (tmp_path / "other").mkdir()
+    with pytest.raises(module.StepError, match="/boot has 100 MiB free, this step needs 256 MiB"):
+        Node(module, tmp_path / "other", "", install={"linux-image-6.8.0-100-generic": "1"}).step.check_space([])
+
+
+def test_old_packages_that_dnf_fetched_only_in_part_are_tried_one_by_one(module: ModuleType, tmp_path: Path) -> None:
+    """dnf calls a reinstallation a success although some of it was not available."""
+    node = Node(module, tmp_path, "", manager="dnf", install={}, remove=["a", "b"])
+    node.installed = "a\tinstalled\t1-1\nb\tinstalled\t2-1\n"
+    plain = node.run
+
+    def run(argv: list[str], **options: Any) -> tuple[int, str, str]:
+        plain(argv, **options)
+        if argv[0] == "rpm":
+            return 0, node.installed, ""
+        if "reinstall" in argv and "a-1-1" in argv:
+            (tmp_path / "packages" / "a-1-1.x86_64.rpm").write_text("")
+            return 0, "", ""
+        return int("reinstall" in argv), "", ""
+
+    node.step.run = run
+    assert node.step.prefetch() == (True, ["old package b 2-1, which the way back needs, is in no repository"])
+    assert [argv[5:] for argv in node.asked if "reinstall" in argv] == [["a-1-1", "b-2-1"], ["b-2-1"]]
