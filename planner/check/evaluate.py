@@ -110,8 +110,8 @@ def judge_coverage(family: Family, state: State, matrices: MatrixSet) -> Iterato
     for value in state[family.over]:
         if not any(_covers(c, family.over, value, state, matrices) for c in claims):
             against = f" with {family.against} {', '.join(state[family.against])}" if family.against else ""
-            unknown = _unknown(family, (family.over,), f"{family.title}: no claim covers {family.over} {value}{against}")
-            yield replace(unknown, values=(value,))
+            statement = f"{family.title}: no claim covers {family.over} {value}{against}"
+            yield replace(_unknown(family, (family.over,), statement), values=(value,))
 
 
 def _covers(claim: Claim, over: str, value: str, state: State, matrices: MatrixSet) -> bool:

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from planner.matrix.schema import Provenance
 
-
 ProblemKey = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 

@@ -27,10 +27,12 @@ Examples:
 """)
 @facts_option
 @click.option("--node", "names", multiple=True, help="Judge this node only; may be repeated.")
-@click.option("--target", "target_path", type=click.Path(path_type=Path), help="Judge the wanted end state, not the present one.")
+@click.option("--target", "target_path", type=click.Path(path_type=Path),
+              help="Judge the wanted end state, not the present one.")
 @matrix_option
 @click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
-def check(facts_path: Path, names: tuple[str, ...], target_path: Path | None, overlays: tuple[Path, ...], output: str) -> int:
+def check(facts_path: Path, names: tuple[str, ...], target_path: Path | None, overlays: tuple[Path, ...],
+          output: str) -> int:
     """Judge nodes by the matrices: supported, unsupported, or not known; each with its source. Exit 3 on errors."""
     matrices = load_rules(overlays)
     fleet = build_fleet(load_facts(facts_path), matrices)

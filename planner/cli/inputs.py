@@ -40,7 +40,8 @@ def read_text(path: Path, error: type[PlannerError] = InputError) -> str:
         raise error(Diagnostic(code="file-missing", subject=str(path), summary="no such file",
                                hint=f"give the path of an existing file instead of {path}")) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise error(Diagnostic(code="file-unreadable", subject=str(path), summary=str(exc), hint=f"check {path}")) from exc
+        raise error(Diagnostic(code="file-unreadable", subject=str(path), summary=str(exc),
+                               hint=f"check {path}")) from exc
 
 
 def load_facts(path: Path) -> FactDocument:
@@ -54,8 +55,9 @@ def load_facts(path: Path) -> FactDocument:
         raw: Any = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as exc:
         line = getattr(exc, "lineno", 1)
-        raise FactsError(Diagnostic(code="bad-json", subject=f"{path}:{line}", summary=f"cannot parse JSON: {exc}",
-                                    hint="write it again with: planner discover -i INVENTORY --out facts.json")) from exc
+        raise FactsError(Diagnostic(
+            code="bad-json", subject=f"{path}:{line}", summary=f"cannot parse JSON: {exc}",
+            hint="write it again with: planner discover -i INVENTORY --out facts.json")) from exc
     return validate(FactDocument, raw, name=str(path), error=FactsError)
 
 

@@ -21,7 +21,8 @@ class Verb(NamedTuple):
 
 VERBS: Final[dict[str, Verb]] = {
     "discover": Verb("planner.cli.facts", "discover", "Read what every node runs; write facts.json."),
-    "doctor": Verb("planner.cli.facts", "doctor", "Check access (SSH, become, mirror, scheduler, Python) before anything else."),
+    "doctor": Verb("planner.cli.facts", "doctor",
+                   "Check access (SSH, become, mirror, scheduler, Python) before anything else."),
     "matrix": Verb("planner.cli.matrix", "matrix", "Look into the compatibility matrices: lint, show."),
     "check": Verb("planner.cli.check", "check", "Judge a node, a fleet or a target; three verdicts with sources."),
     "plan": Verb("planner.cli.plan", "plan", "Search safe paths, schedule them, write the bundle."),
@@ -100,8 +101,8 @@ def invoke(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as exc:
-        from planner.errors import PlannerError  # noqa: PLC0415  # kept out of the start-up path of --help
-        from planner.report.console import print_diagnostics  # noqa: PLC0415
+        from planner.errors import PlannerError  # kept out of the start-up path of --help
+        from planner.report.console import print_diagnostics
 
         if not isinstance(exc, PlannerError):
             raise

@@ -24,9 +24,12 @@ Examples:
   planner plan --facts facts.json --target target.yml --out bundle/   preview, and write the bundle
 """)
 @facts_option
-@click.option("--target", "target_path", required=True, type=click.Path(path_type=Path), help="What is wanted: target.yml.")
-@click.option("--out", "out", type=click.Path(path_type=Path), help="Directory for the bundle; without it nothing is written.")
-@click.option("-i", "--inventory", default="", help="Inventory that apply will use (default: the one facts.json names).")
+@click.option("--target", "target_path", required=True, type=click.Path(path_type=Path),
+              help="What is wanted: target.yml.")
+@click.option("--out", "out", type=click.Path(path_type=Path),
+              help="Directory for the bundle; without it nothing is written.")
+@click.option("-i", "--inventory", default="",
+              help="Inventory that apply will use (default: the one facts.json names).")
 @click.option("--optimize", default="", metavar="FIELDS", help=f"Order of cost: some of {','.join(OPTIMIZABLE)}.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 3 when the plan has changes, 0 when it has none.")
 @matrix_option
@@ -43,7 +46,8 @@ def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, 
         _write(made, out)
     _print(made, output)
     if out is not None and output == "table":
-        sys.stderr.write(f"bundle written to {out}\nreview {out / 'PLAN.md'} and {out / 'plays'}, then: planner apply {out} --canary\n")
+        sys.stderr.write(f"bundle written to {out}\nreview {out / 'PLAN.md'} and {out / 'plays'}, "
+                         f"then: planner apply {out} --canary\n")
     changes = any(c.steps for c in made.cohorts)
     return int(ExitCode.FINDINGS if detailed_exitcode and changes else ExitCode.DONE)
 

@@ -45,8 +45,9 @@ def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
 def _matrix_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.yml"))
     if not files:
-        raise MatrixError(Diagnostic(code="matrix-missing", subject=str(folder), summary="no matrix files (*.yml) there",
-                                     hint="name a directory of matrix files with --matrix DIR"))
+        raise MatrixError(Diagnostic(
+            code="matrix-missing", subject=str(folder), summary="no matrix files (*.yml) there",
+            hint="name a directory of matrix files with --matrix DIR"))
     return files
 
 

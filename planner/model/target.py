@@ -85,7 +85,8 @@ class Target(Document):
 def check_want(want: Want) -> Want:
     """Raise ValueError when a wanted version is not a readable range; the message names the component."""
     for component, wanted in want.items():
-        texts = (wanted,) if isinstance(wanted, str) else (*wanted.present, *wanted.absent, *filter(None, [wanted.default]))
+        texts = (wanted,) if isinstance(wanted, str) else (
+            *wanted.present, *wanted.absent, *filter(None, [wanted.default]))
         for text in texts:
             try:
                 parse_range(text)

@@ -131,8 +131,8 @@ def _excluded(fleet: Fleet, chosen: tuple[Node, ...], target: Target) -> tuple[E
     names = {n.name for n in chosen}
     found = [Excluded(node=n.name, reason=n.reason, detail=n.detail, hint=n.hint) for n in fleet.left_out]
     found += [
-        Excluded(node=n.name, reason="not-selected",
-                 detail="its pool is skipped" if n.pool in target.pools and target.pools[n.pool].skip else "not in the selection")
+        Excluded(node=n.name, reason="not-selected", detail="its pool is skipped"
+                 if n.pool in target.pools and target.pools[n.pool].skip else "not in the selection")
         for n in fleet.nodes if n.name not in names
     ]
     return tuple(sorted(found, key=lambda e: e.node))

@@ -47,7 +47,8 @@ def select_nodes(fleet: Fleet, target: Target) -> tuple[Node, ...]:
     pools = {n.pool for n in fleet.nodes} | {n.pool for n in fleet.left_out}
     names = {n.name for n in fleet.nodes} | {n.name for n in fleet.left_out}
     groups = {g for n in fleet.nodes for g in n.groups}
-    complaints = [_unknown("select", s, pools | names | groups) for s in target.select if s not in pools | names | groups]
+    selectable = pools | names | groups
+    complaints = [_unknown("select", s, selectable) for s in target.select if s not in selectable]
     complaints += [_unknown("pools", p, pools) for p in target.pools if p not in pools]
     if complaints:
         raise InputError(*complaints)
@@ -72,8 +73,9 @@ def check_components(target: Target, matrices: MatrixSet) -> None:
                 complaints.append(_unknown(where, component, set(known)))
             elif known[component] != isinstance(wanted, ToolkitWant):
                 form = '{present: ["12.8"], default: "12.8"}' if known[component] else '"1.2.3" or a range'
-                complaints.append(Diagnostic(code="wrong-form", subject=f"target, {where}.{component}",
-                                             summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}"))
+                complaints.append(Diagnostic(
+                    code="wrong-form", subject=f"target, {where}.{component}",
+                    summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}"))
     if complaints:
         raise InputError(*complaints)
 

@@ -70,7 +70,8 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
             continue
         exact = name not in goals and name in tied
         offered = obtainable_versions(name, node.facts, node.state, matrices)
-        relevant = offered if exact else _relevant(offered, goals.get(name), node.state.get(name, ()), matrices.is_many(name))
+        relevant = offered if exact else _relevant(
+            offered, goals.get(name), node.state.get(name, ()), matrices.is_many(name))
         kept = []
         for version in relevant:
             plan = resolve_install(name, version, node.facts, node.state, matrices, cuda_major=major,

@@ -125,7 +125,8 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in core]
     conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
     if code == "no-move":
-        conclusion = f"no legal step leads to {' and '.join(wanted)} (a downgrade, or a component that is not known on the nodes)"
+        conclusion = (f"no legal step leads to {' and '.join(wanted)} "
+                      "(a downgrade, or a component that is not known on the nodes)")
     return Refusal(
         code=code, goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
         sources=tuple(matrices.source_of(n, p) for n in core if (p := judge.seen[n].provenance) is not None),
@@ -139,7 +140,8 @@ def _evidence(judgement: Judgement, problem: Problem, judge: Judge, wanted: list
     return f"because {judgement.statement}{note}"
 
 
-def _infeasible(problem: Problem, matrices: MatrixSet, *, enforced: tuple[str, ...] | list[str], rules: list[str]) -> bool:
+def _infeasible(problem: Problem, matrices: MatrixSet, *, enforced: tuple[str, ...] | list[str],
+                rules: list[str]) -> bool:
     dropped = frozenset(rules) - frozenset(enforced)
     return find_path(replace(problem, accepted=problem.accepted | dropped), matrices) is None
 

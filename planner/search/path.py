@@ -30,7 +30,8 @@ def find_path(problem: Problem, matrices: MatrixSet, judge: Judge | None = None)
     judge = judge or Judge(matrices, problem.start, frozenset(problem.candidates) | frozenset(problem.goals))
     graph = StateGraph(problem, matrices, judge)
     try:
-        nodes = nx.astar_path(graph, graph.source, GOAL, heuristic=lambda key, _: _remaining(graph, key), weight="weight")
+        nodes = nx.astar_path(graph, graph.source, GOAL, heuristic=lambda key, _: _remaining(graph, key),
+                              weight="weight")
     except nx.NetworkXNoPath:
         return None
     keys = nodes[:-1]

@@ -47,7 +47,8 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
     for step in cohort.steps:
         yield from (f"step {step.id}: {text}" for text in _apply(step, state, rules))
         worse = {b for b in rules.broken(state) if b not in inherited and not rules.names_of(b[0]) & accepted}
-        yield from (f"after step {step.id}: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(worse))
+        yield from (f"after step {step.id}: {rule} is broken ({', '.join(values) or 'no value'})"
+                    for rule, values in sorted(worse))
     if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.goal.items() if v}:
         yield "the steps do not lead to the goal that the plan states"
     left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted}
@@ -95,7 +96,8 @@ def _unmet(want: Want, goal: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     for component, wanted in sorted(want.items()):
         values = goal.get(component, ())
         if isinstance(wanted, ToolkitWant):
-            yield from (f"{component} {p} is missing" for p in wanted.present if not any(in_range(v, p) for v in values))
+            yield from (f"{component} {p} is missing" for p in wanted.present
+                        if not any(in_range(v, p) for v in values))
             yield from (f"{component} {v} is still there" for v in values if any(in_range(v, a) for a in wanted.absent))
         elif not any(in_range(v, wanted) for v in values):
             yield f"{component} {wanted} is not reached"

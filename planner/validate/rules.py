@@ -60,14 +60,16 @@ def _meets(version: str, constraint: str) -> bool:
         same = len(have) >= len(wanted) and all(_rank(x) == _rank(y) for x, y in zip(have, wanted, strict=False))
         return same or compare(version, bound.removesuffix(".*")) == 0
     order = compare(version, bound)
-    return {">=": order >= 0, "<=": order <= 0, ">": order > 0, "<": order < 0, "==": order == 0, "!=": order != 0}[operator]
+    return {">=": order >= 0, "<=": order <= 0, ">": order > 0, "<": order < 0,
+            "==": order == 0, "!=": order != 0}[operator]
 
 
 class Rules:
     """All rules of the raw matrices, later files winning by name."""
 
     def __init__(self, files: RawMatrices) -> None:
-        tables: dict[str, dict[str, Mapping[str, Any]]] = {k: {} for k in ("components", "moves", "families", "lockstep", "claims")}
+        tables: dict[str, dict[str, Mapping[str, Any]]] = {
+            k: {} for k in ("components", "moves", "families", "lockstep", "claims")}
         for _, raw in files:
             for section, table in tables.items():
                 for entry in raw.get(section) or ():

@@ -10,7 +10,8 @@ from hostile_desk import Desk
 DISCOVER = ("discover", "-i", "hosts.yml", "--out", "new.json")
 
 
-@pytest.mark.parametrize("name", ["{{ 7*7 }}", "{{ lookup('pipe', 'touch pwned') }}", "$(touch pwned)", "a:&b", "-oX=y"])
+@pytest.mark.parametrize("name", [
+    "{{ 7*7 }}", "{{ lookup('pipe', 'touch pwned') }}", "$(touch pwned)", "a:&b", "-oX=y"])
 def test_hostile_host_names_are_refused_before_any_contact(desk: Desk, name: str) -> None:
     """A name becomes an SSH argument, a pattern and a file name: what is not a plain name is refused, and named."""
     desk.write("hosts.yml", f"all:\n  hosts:\n    {json.dumps(name)}: {{ansible_connection: local}}\n")

@@ -13,8 +13,8 @@ PROVENANCE = {"title": "invented for tests", "retrieved": "2026-01-01", "kind": 
 
 
 def claim(name: str, if_: dict[str, Any], then: dict[str, Any] | None = None, **extra: Any) -> dict[str, Any]:
-    return {"name": name, "family": extra.pop("family", "open"), "statement": f"{name} holds", "if": if_, "then": then or {},
-            "provenance": PROVENANCE, "accepts": {}, "rejects": {}, **extra}
+    return {"name": name, "family": extra.pop("family", "open"), "statement": f"{name} holds", "if": if_,
+            "then": then or {}, "provenance": PROVENANCE, "accepts": {}, "rejects": {}, **extra}
 
 
 def raw(claims: list[dict[str, Any]] = (), *, moves: list[dict[str, Any]] | None = None,  # type: ignore[assignment]
@@ -22,12 +22,13 @@ def raw(claims: list[dict[str, Any]] = (), *, moves: list[dict[str, Any]] | None
     """Engine and its twin move in lockstep with a reboot; libraries drain; tools live side by side."""
     return {
         "schema": "planner.matrix/1", "topic": "test",
-        "components": [{"name": n, "title": n, "many": n == "tools"} for n in ("base", "engine", "twin", "tools", "lib")]
+        "components": [{"name": n, "title": n, "many": n == "tools"}
+                       for n in ("base", "engine", "twin", "tools", "lib")]
         + [{"name": "arch", "title": "arch", "role": "attribute", "values": "text"}],
         "moves": moves or [
             {"name": "base", "title": "base", "components": ["base"], "disruption": "reboot", "minutes": 5},
-            {"name": "engine", "title": "engine", "components": ["engine", "twin"], "lead": "engine", "disruption": "reboot",
-             "minutes": 10},
+            {"name": "engine", "title": "engine", "components": ["engine", "twin"], "lead": "engine",
+             "disruption": "reboot", "minutes": 10},
             {"name": "base-and-engine", "title": "both", "components": ["base", "engine", "twin"], "lead": "engine",
              "disruption": "reboot", "minutes": 12},
             {"name": "tools", "title": "tools", "components": ["tools"], "disruption": "drain", "minutes": 5},

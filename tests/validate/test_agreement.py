@@ -33,7 +33,8 @@ def claims(draw: Any) -> list[dict[str, Any]]:
     for number in range(draw(st.integers(0, 5))):
         if_ = draw(st.dictionaries(st.sampled_from(NAMES), conditions, min_size=1, max_size=2))
         then = draw(st.dictionaries(st.sampled_from(NAMES), conditions, max_size=1))
-        made.append(claim(f"rule-{number}", if_, then, forbids=not then, family=draw(st.sampled_from(["open", "shut"]))))
+        family = draw(st.sampled_from(["open", "shut"]))
+        made.append(claim(f"rule-{number}", if_, then, forbids=not then, family=family))
     return made
 
 
@@ -102,7 +103,7 @@ def test_search_finds_a_path_exactly_when_one_exists(rules, engine, lib):
     world = matrices(document)
     start = {"base": ("1",), "engine": ("1",), "twin": ("1",), "lib": ("1",), "tools": ("1",)}
     task = problem(start, {"engine": engine, "lib": lib, "tools": {"present": ("2",), "absent": ("1",)}},
-                   {n: ("3", "2", "1") for n in NAMES})
+                   dict.fromkeys(NAMES, ("3", "2", "1")))
     try:
         path = find_path(task, world)
     except SearchLimitError:
@@ -121,7 +122,7 @@ def test_removing_a_rule_never_removes_a_path(rules):
     """Fewer rules, no fewer paths (positive evidence in the closed family aside)."""
     rules = [{**r, "family": "open"} for r in rules]
     start = {"base": ("1",), "engine": ("1",), "twin": ("1",), "lib": ("1",), "tools": ("1",)}
-    task = problem(start, {"engine": "3", "lib": "2"}, {n: ("3", "2", "1") for n in NAMES})
+    task = problem(start, {"engine": "3", "lib": "2"}, dict.fromkeys(NAMES, ("3", "2", "1")))
     if find_path(task, matrices(raw(rules))) is not None:
         for left_out in range(len(rules)):
             assert find_path(task, matrices(raw(rules[:left_out] + rules[left_out + 1:]))) is not None
