@@ -25,6 +25,7 @@ from planner.model.version import version_key
 
 PROBE_SCHEMA = "planner.probe-facts/1"
 _NO_FABRIC = 0
+_TELLS_FABRIC_FROM = version_key("9.0")      # nvmlDeviceGetGpuFabricInfo: "for Hopper or newer"
 _IN_FABRIC = (2, 3)         # NVML: the GPU is joining, or has joined, its switch fabric
 _NVSWITCH_CLASS = "0x0680"  # PCI: bridge, other
 _RUNTIMES = ("docker", "containerd", "podman", "apptainer", "singularity", "enroot")
@@ -193,7 +194,9 @@ def _nvswitch(raw: _Raw, gpus: tuple[GpuFacts, ...]) -> bool | None:
     guest = raw.virtualisation not in (None, "none") and not system.is_container(raw.virtualisation)
     if gpus and guest and raw.disk.get("pci") and set(states) <= {_NO_FABRIC, None}:
         return False
-    return None
+    # Older generations answer "not supported" on switches, too; these and the lab's stand-ins tell, also in a container.
+    tells = all(g.stand_in or version_key(g.compute_capability or "0") >= _TELLS_FABRIC_FROM for g in gpus)
+    return False if gpus and tells and set(states) == {_NO_FABRIC} else None
 
 
 def _service(raw: _Raw, unit: str, pattern: str, command: str = "") -> ServiceFacts:

@@ -79,9 +79,11 @@ def _hardware(facts: FactSet, state: dict[str, tuple[str, ...]], matrices: Matri
         state["gpu_class"] = tuple(sorted({m.gpu_class for m in models}))
     if facts.nvswitch is not None:
         state["nvswitch"] = ("yes" if facts.nvswitch else "no",)
+    elif models and not any(m.nvswitch for m in models):
+        state["nvswitch"] = ("no",)
     elif models and facts.os.virtualisation in (None, "none"):
         # A guest or container may have been given one GPU of a board: its model tells nothing about switches there.
-        state["nvswitch"] = ("yes" if any(m.nvswitch for m in models) else "no",)
+        state["nvswitch"] = ("yes",)
 
 
 def _driver(facts: FactSet, state: dict[str, tuple[str, ...]]) -> None:

@@ -74,6 +74,7 @@ class Watch:
         self._with_gpus = {node for node, status in lab.status().items() if status["gpus"]}
         self._last: dict[str, frozenset[str]] = {}
         self._states: dict[str, str] = {}      # node -> what Slurm said last
+        self._inits: dict[str, tuple[int, str]] = {}       # node -> its systemd's pid and pid namespace
         self._end = threading.Event()
         self._error: BaseException | None = None
 
@@ -128,7 +129,7 @@ class Watch:
 
     def _why(self, node: str, slurm: str, *, knock: bool) -> frozenset[str]:
         why = {f"slurm {slurm}"} if any(word in slurm for word in _OUT_OF_SERVICE) else set()
-        pid = self._lab.pid(node)
+        pid = self._pid(node)
         if pid is None:
             return frozenset({*why, "off"})
         try:
@@ -141,6 +142,16 @@ class Watch:
         except OSError:
             why.add("off")      # it went while it was looked at
         return frozenset(why)
+
+    def _pid(self, node: str) -> int | None:
+        """Return the pid of a node's systemd; searched for only when the last one is gone, which is cheaper."""
+        pid, namespace = self._inits.get(node, (0, ""))
+        if pid and _namespace(pid) == namespace:
+            return pid
+        found = self._lab.pid(node)
+        if found is not None:
+            self._inits[node] = (found, _namespace(found))
+        return found
 
     def _answers(self, node: str) -> bool:
         try:
@@ -165,6 +176,13 @@ class Watch:
             told = self._lab.exec(self._controller, "timeout", "5", "sinfo", "-h", "-N", "-o", "%N %T").stdout
             return {name: state.lower() for name, state in (line.split()[:2] for line in told.splitlines())}
         raise AssertionError("Slurm's controller, which no rollout may touch, does not answer")
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return "gone"
 
 
 def _listens(pid: int) -> bool:
