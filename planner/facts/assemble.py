@@ -194,7 +194,7 @@ def _nvswitch(raw: _Raw, gpus: tuple[GpuFacts, ...]) -> bool | None:
     guest = raw.virtualisation not in (None, "none") and not system.is_container(raw.virtualisation)
     if gpus and guest and raw.disk.get("pci") and set(states) <= {_NO_FABRIC, None}:
         return False
-    # Older generations answer "not supported" on switches, too; these and the lab's stand-ins tell, also in a container.
+    # Older generations say "not supported" on switches, too; these and the lab's stand-ins tell, also in a container.
     tells = all(g.stand_in or version_key(g.compute_capability or "0") >= _TELLS_FABRIC_FROM for g in gpus)
     return False if gpus and tells and set(states) == {_NO_FABRIC} else None
 
