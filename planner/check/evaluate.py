@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from planner.check.verdict import Judgement, Verdict
 from planner.matrix.conditions import holds, matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Claim, Condition, Family, Lockstep, State
-from planner.model.version import Version
+from planner.model.relation import related
 
 
 def judge_state(state: State, matrices: MatrixSet) -> tuple[Judgement, ...]:
@@ -44,6 +44,8 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
         One judgement per value that the claim is about; none where it does not apply.
     """
     for narrowed in _narrow(claim, state, matrices):
+        if _excepted(claim.unless, narrowed, matrices):
+            continue
         answers = [holds(c, name, narrowed, text=matrices.is_text(name)) for name, c in claim.if_.items()]
         if not all(answer is not False for answer in answers):
             continue
@@ -84,19 +86,23 @@ def judge_lockstep(group: Lockstep, state: State, matrices: MatrixSet) -> Judgem
     """Judge one lockstep group on the members that are installed; fewer than two say nothing."""
     if not all(holds(c, name, state, text=matrices.is_text(name)) for name, c in group.when.items()):
         return None
+    if _excepted(group.unless, state, matrices):
+        return None
     present = {name: state[name][0] for name in group.components if state.get(name)}
     if len(present) < 2:
         return None
-    if group.relation == "equal":
-        good = len({Version(v) for v in present.values()}) == 1
-    else:
-        good = len({Version(v).branch for v in present.values()}) == 1
+    good = related(group.relation, tuple(present.values()), group.parts)
     values = ", ".join(f"{name} {value}" for name, value in present.items())
     return Judgement(
         rule=group.name, family=group.family, verdict=Verdict.SUPPORTED if good else Verdict.UNSUPPORTED,
         components=tuple(present), statement=f"{group.statement} (here: {values})", provenance=group.provenance,
-        root_cause="",
+        root_cause=group.root_cause, severity=group.severity, risk=group.risk or "", hint=group.hint,
+        blocking=group.severity == "error",
     )
+
+
+def _excepted(unless: Mapping[str, Condition], state: State, matrices: MatrixSet) -> bool:
+    return any(holds(c, name, state, text=matrices.is_text(name)) for name, c in unless.items())
 
 
 def judge_coverage(family: Family, state: State, matrices: MatrixSet) -> Iterator[Judgement]:

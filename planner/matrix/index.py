@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from planner.matrix.schema import Claim, Component, Family, GpuModel, Lockstep, Move, PackageSet, Provenance, Release
+from planner.matrix.schema import (
+    Across,
+    Claim,
+    Component,
+    Family,
+    GpuModel,
+    Lockstep,
+    Move,
+    PackageSet,
+    Provenance,
+    Question,
+    Release,
+    Signature,
+    Term,
+)
 from planner.model.version import version_key
 
 STAND_IN_SUFFIX = " (stand-in)"
+_BRANDS = frozenset({"NVIDIA", "GEFORCE", "TESLA", "QUADRO"})
+_COUNT = re.compile(r"X\d+|\d+X")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +50,10 @@ class MatrixSet:
     files: Mapping[str, str]
     digest: str
     tombstones: tuple[Claim, ...] = field(default=())
+    across: tuple[Across, ...] = field(default=())
+    signatures: tuple[Signature, ...] = field(default=())
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    vocabulary: tuple[Term, ...] = field(default=())
 
     def is_text(self, component: str) -> bool:
         """Tell whether a component's values are plain text rather than versions."""
@@ -48,6 +69,19 @@ class MatrixSet:
         """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
         name = nvml_name.removesuffix(STAND_IN_SUFFIX)
         return next((m for m in self.gpu_models if fnmatchcase(name, m.match)), None)
+
+    def gpu_model_of_people(self, name: str) -> GpuModel | None:
+        """Return the model that a person means by a name such as ``8x H100 80GB HBM3 (SXM)``, or None."""
+        found = self.gpu_model(name)
+        if found is not None:
+            return found
+        words = [w for w in re.sub(r"[^A-Z0-9]+", " ", name.upper()).split() if w not in _BRANDS]
+        while words and _COUNT.fullmatch(words[0]):
+            words.pop(0)
+        while words and _COUNT.fullmatch(words[-1]):
+            words.pop()
+        plain = " ".join(words)
+        return next((m for m in self.gpu_models if any(fnmatchcase(plain, glob) for glob in m.people)), None)
 
     def release(self, component: str, version: str) -> Release | None:
         """Return what is known of one release, or None."""

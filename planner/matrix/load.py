@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import MatrixFile
 from planner.model.version import version_key
 
-_NAMED_SECTIONS = ("components", "families", "lockstep", "claims", "packages")
+_NAMED_SECTIONS = ("components", "families", "lockstep", "claims", "packages", "across", "signatures")
 
 
 def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
@@ -32,7 +32,7 @@ def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
     files = [path for folder in (directory, *overlays) for path in _matrix_files(folder)]
     texts = [(f"{path.parent.name}/{path.name}", path.read_bytes()) for path in files]
     source_digest = hashlib.sha256(
-        b"\0".join([__version__.encode(), *(part for name, data in texts for part in (name.encode(), data))])
+        b"\0".join([__version__.encode(), *_code(), *(part for name, data in texts for part in (name.encode(), data))])
     ).hexdigest()
     cached = _read_cache(source_digest)
     if cached is not None:
@@ -40,6 +40,12 @@ def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
     loaded = _merge([_parse(name, data.decode()) for name, data in texts])
     _write_cache(source_digest, loaded)
     return loaded
+
+
+def _code() -> Iterator[bytes]:
+    """Yield the code whose objects are kept: what an older one has written must not be read by a newer one."""
+    for name in ("schema.py", "index.py"):
+        yield Path(__file__).with_name(name).read_bytes()
 
 
 def _matrix_files(folder: Path) -> list[Path]:
@@ -82,6 +88,7 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
                 where[entry.name] = name
         for release in file.releases:
             releases[release.component, version_key(release.version)] = release
+    questions = {q.component: q for _, file in files for q in file.questions}
     by_component: dict[str, list[Any]] = {}
     for release in releases.values():
         by_component.setdefault(release.component, []).append(release)
@@ -97,6 +104,10 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
         packages=tuple(named["packages"].values()),
         gpu_models=tuple(named["gpu_models"].values()),
         files=where,
+        across=tuple(named["across"].values()),
+        signatures=tuple(named["signatures"].values()),
+        questions=questions,
+        vocabulary=tuple(term for _, file in files for term in file.vocabulary),
         digest=digest([[name, dump_model(file)] for name, file in files]),
     )
 

@@ -66,13 +66,23 @@ class Move(Document):
 
 
 class Lockstep(Document):
-    """Components that must carry the same version while installed."""
+    """Components whose versions are tied to each other while both are there.
+
+    ``not-older`` and ``not-newer`` compare the first component with each other one; ``parts`` says how many leading
+    numbers count (0: all). A version that is written shorter than the other (a bare branch) is equal to what it begins.
+    """
 
     name: Slug
     components: tuple[Slug, ...] = Field(min_length=2)
-    relation: Literal["equal", "same-branch"]
+    relation: Literal["equal", "same-branch", "same-major", "same-minor", "not-older", "not-newer"]
+    parts: int = Field(0, ge=0)
     family: Slug
     when: dict[Slug, Condition] = Field(default_factory=dict)
+    unless: dict[Slug, Condition] = Field(default_factory=dict)    # any that holds: not about this state
+    severity: Literal["error", "warning", "info"] = "error"
+    risk: Slug | None = None
+    root_cause: str = ""
+    hint: str = ""
     statement: str
     provenance: Provenance
     accepts: dict[Slug, tuple[str, ...]]
@@ -96,6 +106,7 @@ class Claim(Document):
     family: Slug
     statement: str                    # one sentence, no full stop, names the versions
     if_: dict[Slug, Condition] = Field(alias="if")
+    unless: dict[Slug, Condition] = Field(default_factory=dict)    # any that holds: not about this state
     then: dict[Slug, Condition] = Field(default_factory=dict)
     forbids: bool = False             # the ``if`` combination itself is what must not be
     severity: Literal["error", "warning", "info"] = "error"
@@ -108,6 +119,25 @@ class Claim(Document):
     # A state that it rejects; required unless severity is info.
     rejects: dict[Slug, tuple[str, ...]] = Field(default_factory=dict)
     tombstone: str = ""               # why the claim no longer holds; kept, never judged
+    redundant: str = ""               # why removing it changes no answer (another claim says as much)
+
+
+class Across(Document):
+    """What must be alike on the nodes of one domain."""
+
+    name: Slug
+    family: Slug
+    domain: Literal["job", "nvlink", "vgpu", "fleet"]
+    component: Slug
+    relation: Literal["equal", "same-branch", "same-major", "same-minor"]
+    when: dict[Slug, Condition] = Field(default_factory=dict)      # nodes that do not meet it do not count
+    severity: Literal["error", "warning", "info"] = "warning"
+    root_cause: str = ""
+    hint: str = ""
+    statement: str
+    provenance: Provenance
+    accepts: tuple[dict[Slug, tuple[str, ...]], ...] = Field(min_length=2)
+    rejects: tuple[dict[Slug, tuple[str, ...]], ...] = Field(min_length=2)
 
 
 class Release(Document):
@@ -151,6 +181,58 @@ class PackageSet(Document):
     provenance: Provenance
 
 
+class Evidence(Document):
+    """What speaks for or against a cause: facts (every condition holds), or words in the message; never both empty."""
+
+    facts: dict[Slug, Condition] = Field(default_factory=dict)
+    text: str = ""                    # regular expression over the whole message, case ignored
+    times: float = Field(gt=0)        # the odds of the cause are multiplied by this; below 1 speaks against it
+    because: str = ""                 # one sentence for people
+
+
+class Cause(Document):
+    """One possible cause of a message."""
+
+    root_cause: str
+    prior: float = Field(gt=0, le=1)  # share of this cause among all reports of the message, facts unknown
+    summary: str                      # one sentence; {component} is replaced by its value in the stack
+    why: tuple[str, ...] = ()         # the chain of reasoning, one step an entry
+    fix: str                          # the safe fix: a command or an edit
+    evidence: tuple[Evidence, ...] = ()
+    facts: tuple[Slug, ...] = ()      # components whose values decide, asked for where they are not known
+    judged_by: tuple[Slug, ...] = ()  # families of rules: a broken one proves the cause, kept ones refute it
+
+
+class Signature(Document):
+    """A message that people see, and what is behind it."""
+
+    name: Slug
+    title: str
+    match: tuple[str, ...] = Field(min_length=1)      # regular expressions over one line, case ignored; any of them
+    # Named groups of ``match`` that are component names become facts read off the message.
+    strength: float = Field(1.0, gt=0)                # weight beside other signatures in one log; generic ones below 1
+    causes: tuple[Cause, ...] = Field(min_length=1)
+    provenance: Provenance
+    examples: tuple[str, ...] = Field(min_length=1)   # lines that match
+    counter_examples: tuple[str, ...] = ()            # lines that look alike and do not match
+
+
+class Question(Document):
+    """How a person reads a fact that is missing."""
+
+    component: Slug
+    read: str                         # the command, or where to look
+
+
+class Term(Document):
+    """How people write something in a stack description, and the component that it means."""
+
+    kind: Literal["library", "framework", "os", "hypervisor", "image"]
+    write: str                        # regular expression over the whole text, case ignored
+    component: Slug
+    value: str = ""                   # template with {1} {2} for groups; "": the version that stands beside it
+
+
 class MatrixFile(Document):
     """One file under ``matrices/``."""
 
@@ -165,12 +247,17 @@ class MatrixFile(Document):
     releases: tuple[Release, ...] = ()
     packages: tuple[PackageSet, ...] = ()
     gpu_models: tuple[GpuModel, ...] = ()
+    across: tuple[Across, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    questions: tuple[Question, ...] = ()
+    vocabulary: tuple[Term, ...] = ()
 
 
 class GpuModel(Document):
     """What a GPU model implies; the NVML name is matched by glob."""
 
     match: str                        # glob over the NVML name, lab suffix removed
+    people: tuple[str, ...] = ()      # globs over the name as people write it (``MatrixSet.gpu_model_of_people``)
     name: Slug                        # h100-sxm
     compute_capability: str
     gpu_class: Literal["data-center", "workstation", "geforce", "jetson"]

@@ -64,6 +64,19 @@ def _meets(version: str, constraint: str) -> bool:
             "==": order == 0, "!=": order != 0}[operator]
 
 
+def _tied(relation: str, versions: list[str], parts: int) -> bool:
+    """Tell whether versions stand in a lockstep relation; a shorter one equals whatever it begins."""
+    length = {"same-branch": 1, "same-major": 1, "same-minor": 2}.get(relation, parts)
+    lists = [[_rank(p) for p in re.findall(r"\d+|[A-Za-z]+", v.lower())][:length or None] for v in versions]
+
+    def alike(a: list[tuple[int, int, str]], b: list[tuple[int, int, str]]) -> bool:
+        return all(x == y for x, y in zip(a, b, strict=False))
+
+    if relation in ("not-older", "not-newer"):
+        return all(alike(lists[0], other) or (lists[0] > other) == (relation == "not-older") for other in lists[1:])
+    return all(alike(a, b) for i, a in enumerate(lists) for b in lists[i + 1:])
+
+
 class Rules:
     """All rules of the raw matrices, later files winning by name."""
 
@@ -121,20 +134,26 @@ class Rules:
         for narrowed in [{**state, split: (v,)} for v in state[split]] if split else [dict(state)]:
             if not all(self.meets(narrowed, c, condition) is True for c, condition in claim["if"].items()):
                 continue
+            if self._excepted(claim, narrowed):
+                continue
             answers = [self.meets(narrowed, c, condition) for c, condition in (claim.get("then") or {}).items()]
             closed = bool(self.families.get(claim["family"], {}).get("closed", False))
             if claim.get("forbids") or False in answers or (None in answers and closed):
                 found.add((claim["name"], tuple(v for c in side_by_side for v in narrowed.get(c, ()))))
         return found
 
+    def _excepted(self, rule: Mapping[str, Any], state: State) -> bool:
+        return any(self.meets(state, c, condition) is True for c, condition in (rule.get("unless") or {}).items())
+
     def _broken_lockstep(self, group: Mapping[str, Any], state: State) -> set[tuple[str, tuple[str, ...]]]:
+        if group.get("severity", "error") != "error" or self._excepted(group, state):
+            return set()
         if not all(self.meets(state, c, condition) is True for c, condition in (group.get("when") or {}).items()):
             return set()
         versions = [state[c][0] for c in group["components"] if state.get(c)]
-        if group["relation"] == "same-branch":
-            versions = [re.findall(r"\d+", v)[0] for v in versions if re.search(r"\d", v)]
-        differs = any(compare(versions[0], v) for v in versions[1:])
-        return {(group["name"], ())} if differs else set()
+        if len(versions) > 1 and not _tied(group["relation"], versions, group.get("parts", 0)):
+            return {(group["name"], ())}
+        return set()
 
     def _uncovered(self, family: Mapping[str, Any], state: State) -> set[tuple[str, tuple[str, ...]]]:
         over, against = family.get("over"), family.get("against")
