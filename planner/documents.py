@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -66,20 +66,31 @@ class _UniqueKeyLoader(_Loader):  # type: ignore[misc]  # chosen at run time: C 
         return result
 
 
-def parse_yaml(text: str, *, name: str, error: type[PlannerError] = InputError) -> Any:
+class _TextNumberLoader(_UniqueKeyLoader):
+    """Leaves numbers and dates as they are written: 12.10 is a version, not 12.1."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers
+                if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+        for first, resolvers in _UniqueKeyLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def parse_yaml(text: str, *, name: str, error: type[PlannerError] = InputError, numbers_as_text: bool = False) -> Any:
     """Parse one YAML document safely.
 
     Args:
         text: The text; at most one document.
         name: Shown in errors, usually the path as the user wrote it.
         error: Class to raise.
+        numbers_as_text: Keep numbers as they are written, for documents that hold versions.
 
     Raises:
         PlannerError: (``error``) syntax error, duplicate key or alias bomb; names file and line.
     """
     try:
         _refuse_bombs(text)
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # derived from the safe loader
+        return yaml.load(text, Loader=_TextNumberLoader if numbers_as_text else _UniqueKeyLoader)  # noqa: S506  # derived from the safe loader
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -101,21 +112,25 @@ def _refuse_bombs(text: str) -> None:
 
 
 def line_of(text: str, path: tuple[object, ...]) -> int | None:
-    """Return the 1-based line where the value at ``path`` starts in YAML ``text``, or None when not found."""
+    """Return the 1-based line of the key or item at ``path`` in YAML ``text``, or of the nearest one above it.
+
+    None when the text holds no YAML.
+    """
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError:
         return None
+    start = node
     for step in path:
         found = None
         if isinstance(node, yaml.MappingNode):
-            found = next((v for k, v in node.value if getattr(k, "value", None) == str(step)), None)
+            found = next(((k, v) for k, v in node.value if getattr(k, "value", None) == str(step)), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            found = node.value[step]
+            found = (node.value[step], node.value[step])
         if found is None:
             break
-        node = found
-    return None if node is None else int(node.start_mark.line) + 1
+        start, node = found
+    return None if start is None else int(start.start_mark.line) + 1
 
 
 def validate(model: type[ModelT], value: Any, *, name: str, text: str | None = None,
@@ -128,13 +143,27 @@ def validate(model: type[ModelT], value: Any, *, name: str, text: str | None = N
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        raise error(*(_complaint(item, name, text) for item in exc.errors())) from exc
+        raise error(*(_complaint(item, _written(item["loc"], value), name, text) for item in exc.errors())) from exc
 
 
-def _complaint(item: Any, name: str, text: str | None) -> Diagnostic:
-    line = line_of(text, item["loc"]) if text is not None else None
+def _written(path: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:
+    """Return a complaint's path without pydantic's own words for the forms that a value may have."""
+    kept = []
+    for number, step in enumerate(path):
+        if isinstance(value, dict) and step not in value and number < len(path) - 1:
+            continue
+        if not isinstance(value, (dict, list)):
+            break
+        kept.append(step)
+        found = isinstance(value, dict) or (isinstance(step, int) and step < len(value))
+        value = (value.get(step) if isinstance(value, dict) else value[int(step)]) if found else None
+    return tuple(kept)
+
+
+def _complaint(item: Any, loc: tuple[str | int, ...], name: str, text: str | None) -> Diagnostic:
+    line = line_of(text, loc) if text is not None else None
     where = f"{name}:{line}" if line else name
-    path = ".".join(str(p) for p in item["loc"]) or "(top level)"
+    path = ".".join(str(p) for p in loc) or "(top level)"
     message = item["msg"].removeprefix("Value error, ")
     return Diagnostic(code="bad-document", subject=where, summary=f"{path}: {message}",
                       hint=f"correct {path} in {name}")

@@ -59,14 +59,14 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
 
 def _consequence(claim: Claim, state: State, matrices: MatrixSet) -> Judgement:
     if claim.forbids:
-        return _judgement(claim, state, Verdict.UNSUPPORTED, tuple(claim.if_))
+        return _judgement(claim, state, Verdict.UNSUPPORTED, tuple(claim.if_), at_fault=next(iter(claim.if_)))
     unmet: list[str] = []
     unknown: list[str] = []
     for name, condition in claim.then.items():
         answer = holds(condition, name, state, text=matrices.is_text(name))
         (unknown if answer is None else unmet if answer is False else []).append(name)
     if unmet:
-        return _judgement(claim, state, Verdict.UNSUPPORTED, (*claim.if_, *unmet))
+        return _judgement(claim, state, Verdict.UNSUPPORTED, (*claim.if_, *unmet), at_fault=unmet[0])
     if unknown:
         return _judgement(claim, state, Verdict.UNKNOWN, tuple(unknown), closed=_is_closed(claim.family, matrices))
     return _judgement(claim, state, Verdict.SUPPORTED, (*claim.if_, *claim.then))
@@ -97,7 +97,7 @@ def judge_lockstep(group: Lockstep, state: State, matrices: MatrixSet) -> Judgem
         rule=group.name, family=group.family, verdict=Verdict.SUPPORTED if good else Verdict.UNSUPPORTED,
         components=tuple(present), statement=f"{group.statement} (here: {values})", provenance=group.provenance,
         root_cause=group.root_cause, severity=group.severity, risk=group.risk or "", hint=group.hint,
-        blocking=group.severity == "error",
+        blocking=group.severity == "error", at_fault=next(iter(present)),
     )
 
 
@@ -141,13 +141,13 @@ def _unknown(family: Family, components: tuple[str, ...], statement: str) -> Jud
 
 
 def _judgement(claim: Claim, state: State, verdict: Verdict, components: tuple[str, ...], *,
-               closed: bool = True) -> Judgement:
+               closed: bool = True, at_fault: str = "") -> Judgement:
     values = ", ".join(f"{name} {' '.join(state.get(name, ())) or 'absent'}" for name in dict.fromkeys(components)
                        if name in state)
     return Judgement(
         rule=claim.name, family=claim.family, verdict=verdict, components=tuple(dict.fromkeys(components)),
         statement=f"{claim.statement} (here: {values})" if values else claim.statement,
         provenance=claim.provenance, severity=claim.severity, risk=claim.risk or "", hint=claim.hint,
-        root_cause=claim.root_cause,
+        root_cause=claim.root_cause, at_fault=at_fault,
         blocking=claim.severity == "error" and (verdict is Verdict.UNSUPPORTED or closed),
     )

@@ -32,6 +32,7 @@ class Judgement:
         risk: Name under which a target may accept it; empty when it may not.
         blocking: Whether a path may not run through a state with this judgement.
         values: The side-by-side values it is about, where a rule is judged value by value.
+        at_fault: The component that does not meet the rule.
     """
 
     rule: str
@@ -46,6 +47,7 @@ class Judgement:
     root_cause: str = ""
     blocking: bool = True
     values: tuple[str, ...] = ()
+    at_fault: str = ""
 
     @property
     def key(self) -> ProblemKey:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from planner.check.fleet import Report, apply_want, check_states, short
-from planner.cli.inputs import FORMATS, facts_option, load_facts, load_rules, load_target, matrix_option
+from planner.check.stack import check_stack
+from planner.cli.inputs import FORMATS, load_facts, load_rules, load_target, matrix_option, read_text
 from planner.diagnostics import Diagnostic
 from planner.errors import ExitCode, InputError
 from planner.fleet.fleet import Fleet, Node, build_fleet
@@ -16,7 +18,8 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target
 from planner.model.version import contains, version_key
-from planner.report.console import format_diagnostic, print_json
+from planner.report.console import colour_enabled, format_diagnostic, print_json
+from planner.stack.read import read_stack
 
 
 @click.command(epilog="""\b
@@ -24,27 +27,50 @@ Examples:
   planner check --facts facts.json                       the whole fleet as it is
   planner check --facts facts.json --node gpu-17         one node
   planner check --facts facts.json --target target.yml   the fleet as the target wants it
+  planner check --stack bug-report.yml                   one machine, or several, as a person describes them
 """)
-@facts_option
+@click.option("--facts", "facts_path", type=click.Path(path_type=Path), help="facts.json of planner discover.")
+@click.option("--stack", "stack_path", type=click.Path(path_type=Path), help="Description of a machine (YAML).")
 @click.option("--node", "names", multiple=True, help="Judge this node only; may be repeated.")
 @click.option("--target", "target_path", type=click.Path(path_type=Path),
               help="Judge the wanted end state, not the present one.")
 @matrix_option
 @click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
-def check(facts_path: Path, names: tuple[str, ...], target_path: Path | None, overlays: tuple[Path, ...],
-          output: str) -> int:
+def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ...], target_path: Path | None,
+          overlays: tuple[Path, ...], output: str) -> int:
     """Judge nodes by the matrices: supported, unsupported, or not known; each with its source. Exit 3 on errors."""
+    if (facts_path is None) == (stack_path is None):
+        raise click.UsageError("give --facts or --stack")
     matrices = load_rules(overlays)
+    if stack_path is not None:
+        if names or target_path:
+            raise click.UsageError("--node and --target go with --facts")
+        return _print_stack(check_stack(read_stack(read_text(stack_path), str(stack_path), matrices), matrices), output)
+    assert facts_path is not None
     fleet = build_fleet(load_facts(facts_path), matrices)
     nodes = _named(fleet, names)
     target = load_target(target_path) if target_path else None
     report = check_states(_states(nodes, target, matrices), matrices)
     if output == "json":
-        print_json({"schema": "planner.check/1", "findings": [f.as_dict() for f in report.findings],
-                    "not_judged": list(report.not_judged), "supported": report.supported,
-                    "left_out": [{"node": n.name, "reason": n.reason, "detail": n.detail} for n in fleet.left_out]})
+        print_json({
+            **_document(report),
+            "left_out": [{"node": n.name, "reason": n.reason, "detail": n.detail} for n in fleet.left_out]})
     else:
         _print(report, fleet, len(nodes))
+    return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
+
+
+def _document(report: Report) -> dict[str, object]:
+    return {"schema": "planner.check/1", "findings": [f.as_dict() for f in report.findings],
+            "not_judged": list(report.not_judged), "supported": report.supported}
+
+
+def _print_stack(report: Report, output: str) -> int:
+    if output == "json":
+        print_json(_document(report))
+    else:
+        _print_findings(report)
+        click.echo(_totals(report))
     return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
 
 
@@ -107,12 +133,21 @@ def _newest_release(component: str, wanted: str, matrices: MatrixSet) -> str:
 
 
 def _print(report: Report, fleet: Fleet, count: int) -> None:
-    for finding in report.findings:
-        click.echo(format_diagnostic(finding))
-    for text in report.not_judged:
-        click.echo(f"not judged: {text}")
+    _print_findings(report)
     for node in fleet.left_out:
         click.echo(f"left out: {node.name}: {node.reason}, {node.detail}")
+    click.echo(f"{count} nodes: {_totals(report)}")
+
+
+def _print_findings(report: Report) -> None:
+    colour = colour_enabled(sys.stdout)
+    for finding in report.findings:
+        click.echo(format_diagnostic(finding, colour=colour))
+    for text in report.not_judged:
+        click.echo(f"not judged: {text}")
+
+
+def _totals(report: Report) -> str:
     errors = sum(f.severity.value == "error" for f in report.findings)
-    click.echo(f"{count} nodes: {errors} errors, {len(report.findings) - errors} other findings, "
-               f"{len(report.not_judged)} not judged, {report.supported} claims held")
+    return (f"{errors} errors, {len(report.findings) - errors} other findings, {len(report.not_judged)} not judged, "
+            f"{report.supported} claims held")

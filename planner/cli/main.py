@@ -25,6 +25,7 @@ VERBS: Final[dict[str, Verb]] = {
                    "Check access (SSH, become, mirror, scheduler, Python) before anything else."),
     "matrix": Verb("planner.cli.matrix", "matrix", "Look into the compatibility matrices: lint, show."),
     "check": Verb("planner.cli.check", "check", "Judge a node, a fleet or a target; three verdicts with sources."),
+    "explain": Verb("planner.cli.explain", "explain_command", "Say what is behind a message or a finding."),
     "plan": Verb("planner.cli.plan", "plan", "Search safe paths, schedule them, write the bundle."),
     "show": Verb("planner.cli.plan", "show", "Show a bundle's plan."),
     "apply": Verb("planner.cli.apply", "apply", "Run a bundle: staging and canary first, then batches."),

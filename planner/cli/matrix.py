@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from planner.check.domains import Members, judge_across
 from planner.check.evaluate import judge_claim, judge_lockstep
 from planner.cli.inputs import FORMATS, load_rules, matrix_option
 from planner.data import data_dir
@@ -18,7 +19,7 @@ from planner.errors import ExitCode, InputError
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.lint import lint
-from planner.matrix.schema import Claim, Condition, Lockstep, Release, State
+from planner.matrix.schema import Across, Claim, Condition, Lockstep, Release, State
 from planner.report.console import format_table, print_diagnostics, print_json
 
 _RELEASES_SHOWN = 12
@@ -40,7 +41,7 @@ def matrix() -> None:
 @click.option("-o", "--output", type=FORMATS, default="table", help="Format of what is printed.")
 def lint_command(overlays: tuple[Path, ...], output: str) -> int:
     """Find mistakes: schema, sources, names, examples that do not hold, contradictions. Exit 1 with findings."""
-    report = lint((data_dir("matrices"), *overlays), _verdicts)
+    report = lint((data_dir("matrices"), *overlays), _verdicts, _verdict_on_nodes)
     if output == "json":
         print_json({"schema": "planner.matrix-lint/1", "counts": dict(report.counts),
                     "findings": [f.as_dict() for f in report.findings]})
@@ -56,6 +57,11 @@ def _verdicts(rule: Claim | Lockstep, state: State, matrices: MatrixSet) -> froz
         judged = judge_lockstep(rule, state, matrices)
         return frozenset({judged.verdict.value} if judged else ())
     return frozenset(j.verdict.value for j in judge_claim(rule, state, matrices))
+
+
+def _verdict_on_nodes(rule: Across, members: Members, matrices: MatrixSet) -> str:
+    judged = judge_across(rule, members, matrices)
+    return judged.verdict.value if judged else ""
 
 
 @matrix.command()

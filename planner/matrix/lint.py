@@ -18,6 +18,7 @@ from planner.errors import MatrixError
 from planner.matrix.conditions import ABSENT, PRESENT
 from planner.matrix.globs import overlap
 from planner.matrix.index import MatrixSet
+from planner.matrix.lint_more import JudgeAcross, more
 from planner.matrix.load import load_matrices
 from planner.matrix.schema import Claim, Condition, Lockstep, MatrixFile, PackageSet, Provenance, State
 from planner.model.version import parse_range, version_key
@@ -25,8 +26,9 @@ from planner.model.version import parse_range, version_key
 # Verdict words ("supported", "unsupported", "unknown") of one rule on one state; empty where it does not apply.
 Judge = Callable[[Claim | Lockstep, State, MatrixSet], frozenset[str]]
 
-SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases", "packages", "gpu_models")
-_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models")
+SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases", "packages", "gpu_models", "across",
+            "signatures")
+_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models", "across", "signatures")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
 _ONE_VERSION = frozenset({"version", "abi", "dashed", "dotted"})     # fields that tell versions of one branch apart
@@ -65,12 +67,13 @@ class _File:
         return Diagnostic(code=code, subject=subject, summary=summary, hint=hint or f"correct {subject}")
 
 
-def lint(directories: Sequence[Path], judge: Judge) -> LintReport:
+def lint(directories: Sequence[Path], judge: Judge, judge_nodes: JudgeAcross) -> LintReport:
     """Check one directory of matrix files, or a directory and overlays on it.
 
     Args:
         directories: The base first; an overlay may replace entries of those before it, not of itself.
         judge: The evaluator.
+        judge_nodes: The evaluator of rules about several nodes.
 
     Raises:
         MatrixError: A directory holds no matrix files.
@@ -85,6 +88,7 @@ def lint(directories: Sequence[Path], judge: Judge) -> LintReport:
         findings += [*_packages(file), *_strangers(file, matrices), *_gpu_models(file)]
     if not _UNJUDGEABLE & {f.code for f in findings}:
         findings += [finding for file in files for finding in _examples(file, matrices, judge)]
+        findings += [f.finding(*complaint) for f in files for complaint in more(f.content, matrices, judge_nodes)]
         findings += _families(files, matrices, judge)
     counts = {section: sum(len(getattr(f.content, section)) for f in files) for section in SECTIONS}
     rules: list[Claim | Lockstep] = [*matrices.claims, *matrices.lockstep]
@@ -147,7 +151,7 @@ def _names(files: Sequence[_File]) -> Iterator[Diagnostic]:
     seen: dict[tuple[int, str, object], tuple[_File, str, int]] = {}
     for file in files:
         for section in SECTIONS:
-            space = "rules" if section in ("claims", "lockstep", "families") else section
+            space = "rules" if section in ("claims", "lockstep", "families", "across") else section
             for position, entry in enumerate(getattr(file.content, section)):
                 key: object = (entry.component, version_key(entry.version)) if section == "releases" else entry.name
                 shown = f"{entry.component} {entry.version}" if section == "releases" else entry.name
@@ -282,7 +286,7 @@ def _words(verdicts: frozenset[str]) -> str:
 
 def _families(files: Sequence[_File], matrices: MatrixSet, judge: Judge) -> Iterator[Diagnostic]:
     """Within a family, what one claim accepts no other one rejects as an error; no family is empty."""
-    used = {claim.family for claim in matrices.claims} | {group.family for group in matrices.lockstep}
+    used = {rule.family for rules in (matrices.claims, matrices.lockstep, matrices.across) for rule in rules}
     for file in files:
         for position, family in enumerate(file.content.families):
             if family.name not in used:

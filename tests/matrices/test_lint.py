@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.cli.matrix import _verdicts
+from planner.cli.matrix import _verdict_on_nodes, _verdicts
 from planner.errors import MatrixError
 from planner.matrix.lint import lint
 
@@ -80,7 +80,7 @@ def directory(tmp_path: Path, text: str, name: str = "rules") -> Path:
 
 
 def test_clean_set_is_clean(tmp_path: Path) -> None:
-    report = lint((directory(tmp_path, CLEAN),), _verdicts)
+    report = lint((directory(tmp_path, CLEAN),), _verdicts, _verdict_on_nodes)
     assert report.findings == ()
     assert report.counts == {
         "components": 4,
@@ -182,7 +182,7 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
 )
 def test_planted_faults_are_found_where_they_stand(plant: Plant, code: str, marker: str, tmp_path: Path) -> None:
     text = plant(CLEAN)
-    report = lint((directory(tmp_path, text),), _verdicts)
+    report = lint((directory(tmp_path, text),), _verdicts, _verdict_on_nodes)
     found = [f for f in report.findings if f.code == code]
     assert found, [f.code for f in report.findings]
     assert all(f.hint and f.subject.startswith("rules/all.yml") for f in report.findings)
@@ -202,7 +202,8 @@ def test_contradiction_within_a_family(tmp_path: Path) -> None:
     accepts: {blades: ["3.1"], engine: ["1.0"]}
     rejects: {blades: ["3.1"], engine: ["2.0"]}
 """
-    report = lint((directory(tmp_path, CLEAN.replace("releases:\n", other + "releases:\n")),), _verdicts)
+    text = CLEAN.replace("releases:\n", other + "releases:\n")
+    report = lint((directory(tmp_path, text),), _verdicts, _verdict_on_nodes)
     assert [f.summary for f in report.findings if f.code == "contradiction"] == [
         "blades-3-other rejects the state that blades-3 accepts",
         "blades-3 rejects the state that blades-3-other accepts",
@@ -213,7 +214,7 @@ def test_tombstones_are_kept_and_not_judged(tmp_path: Path) -> None:
     dead = CLEAN.replace(
         '    then: {engine: ">=2"}\n', '    then: {engine: ">=2"}\n    tombstone: "disproved"\n'
     ).replace('rejects: {blades: ["3.1"], engine: ["1.0"]}', 'rejects: {blades: ["9"], engine: ["1.0"]}')
-    report = lint((directory(tmp_path, dead),), _verdicts)
+    report = lint((directory(tmp_path, dead),), _verdicts, _verdict_on_nodes)
     assert report.counts["tombstones"] == 1
     assert {f.code for f in report.findings} == {"empty-family"}  # nothing else covers blades any more
 
@@ -222,18 +223,19 @@ def test_overlay_may_replace_but_not_repeat(tmp_path: Path) -> None:
     base = directory(tmp_path, CLEAN)
     claim = CLEAN[CLEAN.index("  - name: red-pump") : CLEAN.index("releases:")]
     head = CLEAN[: CLEAN.index("components:")] + "claims:\n"
-    assert lint((base, directory(tmp_path, head + claim, "own")), _verdicts).findings == ()
-    twice = lint((base, directory(tmp_path, head + claim + claim, "twice")), _verdicts)
+    assert lint((base, directory(tmp_path, head + claim, "own")), _verdicts, _verdict_on_nodes).findings == ()
+    twice = lint((base, directory(tmp_path, head + claim + claim, "twice")), _verdicts, _verdict_on_nodes)
     assert [(f.code, f.subject) for f in twice.findings] == [("duplicate-name", "twice/all.yml:14")]
 
 
 def test_every_broken_file_is_reported(tmp_path: Path) -> None:
     folder = directory(tmp_path, CLEAN.replace("topic: invented", "topic: [1]"))
     (folder / "more.yml").write_text("just text\n")
-    assert {f.subject.split(":")[0] for f in lint((folder,), _verdicts).findings} == {"rules/all.yml", "rules/more.yml"}
+    findings = lint((folder,), _verdicts, _verdict_on_nodes).findings
+    assert {f.subject.split(":")[0] for f in findings} == {"rules/all.yml", "rules/more.yml"}
 
 
 def test_empty_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MatrixError) as caught:
-        lint((tmp_path,), _verdicts)
+        lint((tmp_path,), _verdicts, _verdict_on_nodes)
     assert caught.value.diagnostics[0].code == "matrix-missing"

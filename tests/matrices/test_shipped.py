@@ -9,7 +9,7 @@ import pytest
 
 from planner.check.evaluate import judge_state, problems
 from planner.check.verdict import Verdict
-from planner.cli.matrix import _verdicts
+from planner.cli.matrix import _verdict_on_nodes, _verdicts
 from planner.data import data_dir
 from planner.documents import parse_yaml
 from planner.matrix.index import MatrixSet
@@ -79,7 +79,7 @@ V100 = {
 
 
 def test_lint_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
-    report = lint((data_dir("matrices"),), _verdicts)
+    report = lint((data_dir("matrices"),), _verdicts, _verdict_on_nodes)
     with capsys.disabled():
         print("\nmatrices:", ", ".join(f"{number} {name}" for name, number in report.counts.items()))
     assert [f"{f.subject} {f.code} {f.summary}" for f in report.findings] == []

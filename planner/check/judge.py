@@ -1,0 +1,68 @@
+"""Judges many states: rules that read the same components are evaluated once per distinct values of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import itemgetter
+
+from planner.check.evaluate import judge_claim, judge_coverage, judge_lockstep
+from planner.check.verdict import Judgement
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import State
+
+_Values = tuple[tuple[str, ...] | None, ...]
+_Rule = Callable[[State], Iterator[Judgement]]
+_Judged = tuple[tuple[int, Judgement], ...]
+
+
+class _Group:
+    """Rules that read the same components, each with its place in the matrices, and their answers so far."""
+
+    __slots__ = ("memory", "reads", "rules")
+
+    def __init__(self, reads: tuple[str, ...]) -> None:
+        self.reads = reads
+        self.rules: list[tuple[int, _Rule]] = []
+        self.memory: dict[_Values, _Judged] = {}
+
+    def judge(self, state: State) -> _Judged:
+        values = tuple(map(state.get, self.reads))
+        known = self.memory.get(values)
+        if known is None:
+            known = self.memory[values] = tuple((place, j) for place, rule in self.rules for j in rule(state))
+        return known
+
+
+class StateJudge:
+    """Gives the same judgements as ``judge_state``, and remembers them."""
+
+    def __init__(self, matrices: MatrixSet) -> None:
+        """Group the rules; a claim without all its conditions known says nothing, so its group is not asked."""
+        groups: dict[tuple[str, ...], _Group] = {}
+        self._needs: list[tuple[frozenset[str], _Group]] = []
+        for place, (needs, reads, rule) in enumerate(_rules(matrices)):
+            key = (*sorted(needs), "|", *sorted({*reads} - needs))
+            if key not in groups:
+                groups[key] = _Group(tuple(sorted({*reads} | needs)))
+                self._needs.append((needs, groups[key]))
+            groups[key].rules.append((place, rule))
+
+    def judge(self, state: State) -> tuple[Judgement, ...]:
+        """Return every judgement on a state, in the order of the matrices."""
+        known = state.keys()
+        found = chain.from_iterable(group.judge(state) for needs, group in self._needs if needs <= known)
+        return tuple(judgement for _, judgement in sorted(found, key=itemgetter(0)))
+
+
+def _rules(matrices: MatrixSet) -> Iterator[tuple[frozenset[str], tuple[str, ...], _Rule]]:
+    for claim in matrices.claims:
+        yield (frozenset(claim.if_), (*claim.then, *claim.unless),
+               lambda s, c=claim: judge_claim(c, s, matrices))  # type: ignore[misc]
+    for group in matrices.lockstep:
+        yield (frozenset(group.when), (*group.components, *group.unless),
+               lambda s, g=group: filter(None, [judge_lockstep(g, s, matrices)]))  # type: ignore[misc]
+    for family in matrices.families.values():
+        reads = {name for c in matrices.claims if c.family == family.name for name in (*c.if_, *c.unless)}
+        reads |= {name for name in (family.over, family.against) if name}
+        yield frozenset(), tuple(reads), lambda s, f=family: judge_coverage(f, s, matrices)  # type: ignore[misc]

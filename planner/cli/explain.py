@@ -1,0 +1,87 @@
+"""``planner explain``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from planner.cli.inputs import FORMATS, load_rules, matrix_option, read_text
+from planner.diagnostics import Diagnostic
+from planner.errors import InputError
+from planner.explain.rank import Explanation, explain
+from planner.explain.rules import Told, tell
+from planner.report.console import print_json
+from planner.report.explain_view import explanation_lines, rule_lines
+from planner.stack.read import read_stack
+
+BYTES_MAX = 64 * 1024 * 1024
+
+
+@click.command("explain", epilog="""\b
+Examples:
+  planner explain --message "CUDA error: no kernel image is available for execution on the device"
+  planner explain --log train.log --stack machine.yml    a log, with what is known of the machine
+  journalctl -k | planner explain                        as a filter
+  planner explain cuda-13-driver-floor                   a finding of planner check, with its source
+""")
+@click.argument("code", required=False)
+@click.option("--message", help="The message itself.")
+@click.option("--log", "log_path", type=click.Path(path_type=Path), help="A log file.")
+@click.option("--stack", "stack_path", type=click.Path(path_type=Path), help="Description of the machine (YAML).")
+@matrix_option
+@click.option("-o", "--output", type=FORMATS, default="table", help="Format of what is printed.")
+def explain_command(code: str | None, message: str | None, log_path: Path | None, stack_path: Path | None,
+                    overlays: tuple[Path, ...], output: str) -> None:
+    """Say what is behind a message (an argument, a file, or standard input), or what a finding CODE means."""
+    matrices = load_rules(overlays)
+    if code is not None:
+        told = tell(code, matrices)
+        if told is not None:
+            _print_rule(told, output)
+            return
+        if message is None and " " in code:
+            message, code = code, None
+        else:
+            raise InputError(Diagnostic(
+                code="unknown-code", subject=code, summary="no finding, claim or message of the matrices has this name",
+                hint=f'for a message, give it in quotes: planner explain --message "{code} ..."'))
+    if (message is not None) and (log_path is not None):
+        raise click.UsageError("give --message or --log, not both")
+    text = message if message is not None else _read(log_path)
+    stack = read_stack(read_text(stack_path), str(stack_path), matrices) if stack_path else None
+    _print(explain(text, stack, matrices), output)
+
+
+def _read(path: Path | None) -> str:
+    """Return a log, or standard input; bytes that are no UTF-8 are shown as marks."""
+    if path is None:
+        if sys.stdin.isatty():
+            raise click.UsageError("give --message, --log, or a log on standard input")
+        return sys.stdin.buffer.read(BYTES_MAX).decode("utf-8", "replace")
+    try:
+        with path.open("rb") as file:
+            return file.read(BYTES_MAX).decode("utf-8", "replace")
+    except OSError as exc:
+        raise InputError(Diagnostic(code="file-unreadable", subject=str(path), summary=exc.strerror or str(exc),
+                                    hint=f"give the path of a readable file instead of {path}")) from exc
+
+
+def _print(explanation: Explanation, output: str) -> None:
+    if output == "json":
+        print_json({
+            "schema": "planner.explain/1", "matched": list(explanation.matched),
+            "causes": [{"root_cause": c.root_cause, "confidence": c.confidence, "summary": c.summary,
+                        "why": list(c.why), "fix": c.fix, "sources": list(c.sources)} for c in explanation.causes],
+            "missing_facts": [{"fact": m.fact, "how_to_read_it": m.how_to_read_it}
+                              for m in explanation.missing_facts]})
+        return
+    click.echo("\n".join(explanation_lines(explanation)))
+
+
+def _print_rule(told: Told, output: str) -> None:
+    if output == "json":
+        print_json({"schema": "planner.explain-code/1", **told.as_dict()})
+        return
+    click.echo("\n".join(rule_lines(told)))

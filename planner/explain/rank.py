@@ -1,0 +1,203 @@
+"""Ranks causes of a message: shares of each cause among all reports, moved by facts, by rules and by other words.
+
+Odds multiply: a fact that makes a cause five times as likely counts five. Rules of the matrices speak where a cause
+names families of them: a broken rule proves the cause, kept rules speak against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from planner.check.fleet import finding_of
+from planner.check.stack import judge_views
+from planner.check.verdict import Judgement, Verdict
+from planner.explain.text import Match, clean_lines, compiled, find
+from planner.matrix.conditions import holds
+from planner.matrix.index import MatrixSet
+from planner.matrix.schema import Cause, Condition, State
+from planner.stack.schema import Stack
+
+_PROVED = {"error": 12.0, "warning": 3.0, "info": 1.2}
+_KEPT = 0.2                  # rules that speak for the cause are known to hold
+_ELSEWHERE = 0.25            # weight of a proved conflict that no matched message speaks of
+_DOUBT = 0.12                # what stays open whatever is known
+_CERTAIN = 0.97
+_ASKED_FROM = 0.08           # causes below this share need no facts
+_QUESTIONS_MAX = 6
+_OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One cause, ready to be told."""
+
+    root_cause: str
+    confidence: float
+    summary: str
+    why: tuple[str, ...]
+    fix: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact that would decide, and how it is read."""
+
+    fact: str
+    how_to_read_it: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer: best cause first."""
+
+    causes: tuple[Explained, ...]
+    missing_facts: tuple[Missing, ...]
+    matched: tuple[str, ...] = ()
+
+
+@dataclass
+class _Known:
+    """What is known of the machines: their states, and what the rules say about them."""
+
+    states: list[State]
+    judgements: Sequence[Judgement]
+    text: str
+    broken: Mapping[str, list[Judgement]] = field(default_factory=dict)      # family -> judgements
+    kept: frozenset[str] = frozenset()                                       # families judged, nothing broken
+
+    def __post_init__(self) -> None:
+        broken: dict[str, list[Judgement]] = defaultdict(list)
+        for judged in self.judgements:
+            if judged.verdict is Verdict.UNSUPPORTED:
+                broken[judged.family].append(judged)
+        self.broken = broken
+        self.kept = frozenset(j.family for j in self.judgements if j.verdict is Verdict.SUPPORTED) - broken.keys()
+
+
+def explain(message: str, stack: Stack | None, matrices: MatrixSet) -> Explanation:
+    """Rank the causes of a message.
+
+    Args:
+        message: Any text: a line, a traceback, a log.
+        stack: What is known of the machines; None: nothing.
+        matrices: Signatures and rules.
+    """
+    lines = clean_lines(message)
+    matches = tuple(find(lines, matrices.signatures))
+    known = _known(matches, stack, "\n".join(lines), matrices)
+    scores: dict[str, float] = defaultdict(float)
+    best: dict[str, tuple[float, Explained]] = {}
+    asked: dict[str, float] = defaultdict(float)
+    for match in matches:
+        odds = [(cause, *_odds(cause, known, matrices)) for cause in match.signature.causes]
+        total = sum(value for _, value, _ in odds) or 1.0
+        for cause, value, reasons in odds:
+            share = match.signature.strength * value / total
+            scores[cause.root_cause] += share
+            if share > best.get(cause.root_cause, (0.0, None))[0]:
+                best[cause.root_cause] = (share, _told(cause, reasons, match, known, matrices))
+            if value / total >= _ASKED_FROM and len(odds) > 1:
+                for name in _wanted(cause, known):
+                    asked[name] += share
+    _add_conflicts(scores, best, known, bool(matches), matrices)
+    return Explanation(_ranked(scores, best), _missing(asked, matrices),
+                       tuple(match.signature.name for match in matches))
+
+
+def _known(matches: Sequence[Match], stack: Stack | None, text: str, matrices: MatrixSet) -> _Known:
+    said: dict[str, tuple[str, ...]] = {
+        name: (value,) for match in reversed(matches) for name, value in match.facts if name in matrices.components}
+    if stack is None:
+        states: list[State] = [said] if said else []
+        views = [("the message", said)] if said else []
+        return _Known(states, judge_views(views, matrices), text)
+    # What the message says fills gaps; what a person has stated stands.
+    views = [(v.subject, {**said, **v.state}) for v in stack.views]
+    members = [(m.name, {**said, **m.views[0].state}) for m in stack.machines]
+    return _Known([state for _, state in views], judge_views(views, matrices, members), text)
+
+
+def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list[str]]:
+    value, reasons = cause.prior, []
+    for evidence in cause.evidence:
+        if evidence.text and not compiled(evidence.text).search(known.text):
+            continue
+        if evidence.facts and _all_hold(evidence.facts, known.states, matrices) is not True:
+            continue
+        value *= evidence.times
+        if evidence.because:
+            reasons.append(evidence.because)
+    broken = [j for family in cause.judged_by for j in known.broken.get(family, ())
+              if j.root_cause in ("", cause.root_cause)]
+    if broken:
+        strongest = max(broken, key=lambda j: _PROVED[j.severity])
+        value *= _PROVED[strongest.severity]
+        reasons.append(strongest.statement)
+    elif cause.judged_by and any(family in known.kept for family in cause.judged_by):
+        value *= _KEPT
+    return value, reasons
+
+
+def _all_hold(conditions: Mapping[str, Condition], states: Sequence[State], matrices: MatrixSet) -> bool | None:
+    """Tell whether any state meets all conditions; None where none does and some value is not known."""
+    answers = [[holds(c, name, state, text=matrices.is_text(name)) for name, c in conditions.items()]
+               for state in states]
+    if any(all(row) for row in answers):
+        return True
+    return None if not answers or any(None in row and False not in row for row in answers) else False
+
+
+def _told(cause: Cause, reasons: Sequence[str], match: Match, known: _Known, matrices: MatrixSet) -> Explained:
+    source = matrices.source_of(match.signature.name, match.signature.provenance)
+    rules = [matrices.source_of(j.rule, j.provenance) for family in cause.judged_by
+             for j in known.broken.get(family, ()) if j.provenance and j.root_cause in ("", cause.root_cause)]
+    return Explained(cause.root_cause, 0.0, _filled(cause.summary, known),
+                     (f"the message: {match.line}", *(_filled(step, known) for step in cause.why), *reasons),
+                     _filled(cause.fix, known), tuple(dict.fromkeys((source, *rules))))
+
+
+def _filled(template: str, known: _Known) -> str:
+    def value(match: re.Match[str]) -> str:
+        found = next((s[match.group(1)] for s in known.states if s.get(match.group(1))), None)
+        return " and ".join(found) if found else "(not known)"
+    return re.sub(r"\{([a-z_]+)\}", value, template)
+
+
+def _wanted(cause: Cause, known: _Known) -> list[str]:
+    names = [*cause.facts, *(name for e in cause.evidence for name in e.facts)]
+    return [name for name in dict.fromkeys(names) if not any(name in state for state in known.states)]
+
+
+def _add_conflicts(scores: dict[str, float], best: dict[str, tuple[float, Explained]], known: _Known, matched: bool,
+                   matrices: MatrixSet) -> None:
+    """Let conflicts that rules prove stand beside what messages speak of; alone they are the answer."""
+    for judgements in known.broken.values():
+        for judged in judgements:
+            if judged.severity != "error" or not judged.root_cause or judged.root_cause in best:
+                continue
+            weight = _ELSEWHERE if matched else 1.0
+            finding = finding_of(judged, ["this machine"], matrices)
+            scores[judged.root_cause] = max(scores[judged.root_cause], weight)
+            best[judged.root_cause] = (weight, Explained(judged.root_cause, 0.0, finding.summary, finding.why,
+                                                         finding.hint, finding.sources))
+    if not best:
+        scores[_OTHER] = _DOUBT
+        best[_OTHER] = (_DOUBT, Explained(
+            _OTHER, 0.0, "no message that the matrices know, and no conflict in what is known of the machine", (),
+            "give more of the log, or a stack description (--stack)", ()))
+
+
+def _ranked(scores: Mapping[str, float], best: Mapping[str, tuple[float, Explained]]) -> tuple[Explained, ...]:
+    total = sum(scores.values()) + _DOUBT
+    order = sorted(best, key=lambda name: (-scores[name], name))
+    return tuple(replace(best[name][1], confidence=round(min(scores[name] / total, _CERTAIN), 2)) for name in order)
+
+
+def _missing(asked: Mapping[str, float], matrices: MatrixSet) -> tuple[Missing, ...]:
+    names = sorted(asked, key=lambda name: (-asked[name], name))[:_QUESTIONS_MAX]
+    return tuple(Missing(n, matrices.questions[n].read if n in matrices.questions else f"state {n} in the stack file")
+                 for n in names)
