@@ -112,8 +112,8 @@ def finding_of(judged: Judgement, subjects: list[str], matrices: MatrixSet) -> F
 def _kind(provenance: Provenance | None) -> str:
     if provenance is None:
         return "derived from the matrices"
-    words = {"vendor": "the vendor's", "measured": "a measurement", "field-report": "a field report", "derived": "derived"}
-    return f"{words[provenance.kind]}, {provenance.confidence}, read {provenance.retrieved}"
+    words = {"vendor": "the vendor's", "measured": "a measurement", "field-report": "a field report"}
+    return f"{words.get(provenance.kind, provenance.kind)}, {provenance.confidence}, read {provenance.retrieved}"
 
 
 def apply_want(state: State, changes: Mapping[str, tuple[str, ...]]) -> State:

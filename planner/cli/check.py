@@ -45,7 +45,8 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
     if stack_path is not None:
         if names or target_path:
             raise click.UsageError("--node and --target go with --facts")
-        return _print_stack(check_stack(read_stack(read_text(stack_path), str(stack_path), matrices), matrices), output)
+        stack = read_stack(read_text(stack_path), str(stack_path), matrices)
+        return _print_stack(check_stack(stack, matrices), output)
     assert facts_path is not None
     fleet = build_fleet(load_facts(facts_path), matrices)
     nodes = _named(fleet, names)

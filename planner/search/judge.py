@@ -70,14 +70,14 @@ class Judge:
 
 def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], _Rule]]:
     for claim in matrices.claims:
-        yield ((*claim.if_, *claim.then), lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
+        yield ((*claim.if_, *claim.unless, *claim.then), lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
     for group in matrices.lockstep:
         yield (
-            (*group.when, *group.components),
+            (*group.when, *group.unless, *group.components),
             lambda s, g=group: _blocking(filter(None, [judge_lockstep(g, s, matrices)])),  # type: ignore[misc]
         )
     for family in matrices.families.values():
-        reads = {name for c in matrices.claims if c.family == family.name for name in c.if_}
+        reads = {name for c in matrices.claims if c.family == family.name for name in (*c.if_, *c.unless)}
         reads |= {name for name in (family.over, family.against) if name}
         yield (tuple(sorted(reads)), lambda s, f=family: _blocking(judge_coverage(f, s, matrices)))  # type: ignore[misc]
 
