@@ -185,7 +185,7 @@ def test_measured_runtimes_are_supported(runtime: str, shipped: MatrixSet) -> No
         ),
         ({"gpu_model": ("b200",), "compute_capability": ("10.0",), "driver": ("565.57.01",)}, "gpu-10.0-first-driver"),
         ({"driver": ("615.71.09",), "driver_flavour": ("proprietary",)}, "r615-open-modules-only"),
-        ({"kernel": ("7.0.0-31-generic",), "driver": ("580.142",)}, "driver-580.142-kernel-7"),
+        ({"kernel": ("7.1.6-200.fc45.x86_64",), "driver": ("580.142",)}, "driver-580.142-kernel-7"),
         ({"cudnn": ("8.9.7",), "cuda_toolkits": ("13.0.2",)}, "cudnn-8.9-cuda"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
