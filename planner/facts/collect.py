@@ -220,5 +220,11 @@ def _message(event: HostEvent) -> str:
     for key in ("stderr", "module_stderr", "msg", "module_stdout", "stdout"):
         text = str(result.get(key, "")).strip()
         if text and not text.startswith(("non-zero return code", "MODULE FAILURE")):
-            return _PREFIXES.sub("", " ".join(text.splitlines()[-1].split()))[:300]
+            return _PREFIXES.sub("", " ".join(_telling(text.splitlines()).split()))[:300]
     return str(result.get("msg", "")).strip()[:300]
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """Return the last line, or the first that names a known cause: advice may follow it, as pyenv's does."""
+    known = (line for line in (lines[-1], *lines) if any(re.search(p, line, re.IGNORECASE) for p, _, _ in _CAUSES))
+    return next(known, lines[-1])

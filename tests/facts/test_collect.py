@@ -67,6 +67,10 @@ def test_two_names_for_one_machine_are_both_left_out() -> None:
         ((HostOutcome.FAILED, {"msg": "Missing sudo password"}), "becoming root failed"),
         ((HostOutcome.FAILED, {"module_stderr": "/bin/sh: 1: python3: not found"}), "no usable Python"),
         (
+            (HostOutcome.FAILED, {"module_stderr": "pyenv: python3.13: command not found\n\nNote: See 'pyenv help'"}),
+            "no usable Python: pyenv: python3.13: command not found",
+        ),
+        (
             (
                 HostOutcome.FAILED,
                 {"stderr": "probe: Python 3.6 is too old, 3.8 or newer is needed", "msg": "non-zero return code"},
