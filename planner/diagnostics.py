@@ -26,6 +26,7 @@ class Diagnostic:
         hint: The next command or edit.
         sources: Where each claim comes from (matrix file and claim, vendor document).
         severity: Errors stop the verb; warnings and infos do not.
+        places: Paths of keys in the document at fault, for whoever knows its file to turn into lines.
     """
 
     code: str
@@ -35,6 +36,7 @@ class Diagnostic:
     hint: str = ""
     sources: tuple[str, ...] = ()
     severity: Severity = Severity.ERROR
+    places: tuple[tuple[str | int, ...], ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON form; keys are stable."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import click
 
 from planner.data import data_dir
 from planner.diagnostics import Diagnostic
-from planner.documents import parse_yaml, validate
+from planner.documents import line_of, parse_yaml, validate
 from planner.errors import FactsError, InputError, PlannerError
 from planner.facts.schema import FactDocument
 from planner.matrix.index import MatrixSet
@@ -70,6 +73,27 @@ def load_target(path: Path) -> Target:
     text = read_text(path)
     raw = parse_yaml(text, name=str(path))
     return validate(Target, raw, name=str(path), text=text)
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Say where in a target the complaints raised inside the block have their cause: file and line."""
+    try:
+        yield
+    except PlannerError as exc:
+        if any(d.places for d in exc.diagnostics):
+            text = read_text(path)
+            exc.diagnostics = tuple(_located(d, path, text) for d in exc.diagnostics)
+        raise
+
+
+def _located(item: Diagnostic, path: Path, text: str) -> Diagnostic:
+    lines = sorted({line for place in item.places if (line := line_of(text, place))})
+    if not lines:
+        return item
+    if item.subject.startswith("target, "):
+        return replace(item, subject=f"{path}:{lines[0]}, {item.subject.removeprefix('target, ')}")
+    return replace(item, why=(*item.why, f"asked for in {', '.join(f'{path}:{line}' for line in lines)}"))
 
 
 def load_rules(overlays: tuple[Path, ...]) -> MatrixSet:

@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from planner import __version__
-from planner.cli.inputs import FORMATS, facts_option, load_facts, load_rules, load_target, matrix_option, raw_matrices
+from planner.cli.inputs import (
+    FORMATS,
+    facts_option,
+    load_facts,
+    load_rules,
+    load_target,
+    located,
+    matrix_option,
+    raw_matrices,
+)
 from planner.diagnostics import Diagnostic
 from planner.documents import dump_model
 from planner.errors import BundleError, ExitCode, InputError, ScheduleError
@@ -41,7 +50,8 @@ def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, 
     if unknown := [f for f in order if f not in OPTIMIZABLE]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(OPTIMIZABLE)}", param_hint="--optimize")
     document, target = load_facts(facts_path), load_target(target_path)
-    made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order)
+    with located(target_path):
+        made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order)
     if out is not None:
         _write(made, out)
     _print(made, output)
@@ -86,8 +96,7 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
         raise BundleError(Diagnostic(
             code="plan-not-valid", summary="the validator does not agree with the search; nothing was written",
             why=violations[:20], hint=report))
-    own = {pool: want.rollout for pool, want in target.pools.items() if want.rollout is not None}
-    if violations := verify_schedule(made, own):
+    if violations := verify_schedule(made, target.own_rollouts()):
         raise ScheduleError(Diagnostic(
             code="schedule-not-valid", summary="the schedule breaks its own policy; nothing was written",
             why=violations[:20], hint=report))

@@ -146,7 +146,8 @@ def _capacity(plan: Plan) -> Iterator[str]:
     yield from table(("pool", "nodes", "unavailable at most", "per failure domain", "down already"), rows)
     rules = plan.rollout
     yield ""
-    yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will {rules.on_failure}. "
+    left = "; `on_failure: rollback` is left to a person, see below" if rules.on_failure == "rollback" else ""
+    yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will halt{left}. "
            f"A drain is waited for {hours(rules.drain_timeout_minutes)}, "
            f"a reboot {hours(rules.reboot_timeout_minutes)}.")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from planner.documents import Document
 from planner.model.version import parse_range
+
+MINUTES_MAX = 525_600      # a year: what is longer is a slip, and overflows a calendar sooner or later
+
+Minutes = Annotated[int, Field(ge=0, le=MINUTES_MAX)]
 
 
 class ToolkitWant(Document):
@@ -33,13 +38,35 @@ class RolloutPolicy(Document):
     canary: Literal["auto"] | int | tuple[str, ...] = "auto"   # per class one; or a number per class; or names
     growth: float = Field(2.0, ge=1, allow_inf_nan=False)              # each batch at most this many times the last
     batch_max: int | None = Field(None, ge=1)
-    soak_minutes: int = Field(60, ge=0)           # after staging and after canary
-    batch_soak_minutes: int = Field(0, ge=0)      # after each later batch
+    soak_minutes: Minutes = 60                    # after staging and after canary
+    batch_soak_minutes: Minutes = 0               # after each later batch
     failure_budget: str | int = 0                 # failed nodes tolerated before the rollout halts
     on_failure: Literal["halt", "rollback"] = "halt"
-    drain_timeout_minutes: int = Field(240, ge=0)
-    reboot_timeout_minutes: int = Field(20, ge=1)
+    drain_timeout_minutes: Minutes = 240
+    reboot_timeout_minutes: int = Field(20, ge=1, le=MINUTES_MAX)
     not_before: str | None = None                 # ISO 8601 with time zone
+
+    @field_validator("not_before", mode="before")
+    @classmethod
+    def _moment(cls, value: Any) -> Any:
+        """Refuse now what would stop a rollout at its first decision, after it was reviewed."""
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"write the time in quotes: '{value}'")
+        try:
+            moment = None if value is None else datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a time such as '2026-03-01T14:00:00+01:00'") from None
+        if moment is not None and moment.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; add one, such as +01:00 or Z")
+        return value
+
+    @field_validator("max_unavailable", "max_unavailable_per_domain", "failure_budget", "canary", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        """Refuse ``true``, which would count as 1."""
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} is not a number")
+        return value
 
     @field_validator("max_unavailable", "max_unavailable_per_domain", "failure_budget")
     @classmethod
@@ -48,20 +75,54 @@ class RolloutPolicy(Document):
             if value < 0:
                 raise ValueError("must not be negative")
             return value
-        if value is not None and not (value.endswith("%") and value[:-1].isdigit() and int(value[:-1]) <= 100):
+        if value is not None and not (value.endswith("%") and value[:-1].isdecimal() and int(value[:-1]) <= 100):
             raise ValueError(f"{value!r} is neither a number nor a percentage such as '10%'")
         return value
 
 
-Want = dict[str, str | ToolkitWant]
+# What the engine asks for once, not pool by pool.
+WHOLE_ROLLOUT = ("failure_budget", "on_failure", "drain_timeout_minutes", "reboot_timeout_minutes", "not_before")
+
+
+def _text_or_mapping(value: Any) -> Any:
+    """Refuse numbers: YAML reads ``580.10`` as 580.1."""
+    if not isinstance(value, (str, dict, ToolkitWant)):
+        raise ValueError(f"{value!r} is not text; write a version in quotes, such as \"580.159.04\"")
+    return value
+
+
+def _readable(value: str | ToolkitWant) -> str | ToolkitWant:
+    texts = (value,) if isinstance(value, str) else (*value.present, *value.absent, *filter(None, [value.default]))
+    for text in texts:
+        parse_range(text)
+    return value
+
+
+def _form(value: Any) -> str:
+    return "version" if isinstance(value, str) else "toolkits"
+
+
+# A component's name -> what is wanted of it; ranges are readable.
+Want = dict[str, Annotated[
+    Annotated[str, Tag("version")] | Annotated[ToolkitWant, Tag("toolkits")],
+    Discriminator(_form), BeforeValidator(_text_or_mapping), AfterValidator(_readable)]]
 
 
 class PoolWant(Document):
     """What one pool wants differently; keys replace the default want key by key."""
 
     want: Want = Field(default_factory=dict)
-    rollout: RolloutPolicy | None = None
+    rollout: RolloutPolicy | None = None         # replaces the target's, field by field
     skip: bool = False                # leave this pool as it is
+
+    @field_validator("rollout")
+    @classmethod
+    def _of_a_pool(cls, value: RolloutPolicy | None) -> RolloutPolicy | None:
+        """Refuse what would be read by nobody: a person who wrote it relies on it."""
+        for name in WHOLE_ROLLOUT if value is not None else ():
+            if value is not None and name in value.model_fields_set:
+                raise ValueError(f"{name} holds for the whole rollout; write it under the target's own rollout")
+        return value
 
 
 class Target(Document):
@@ -76,20 +137,10 @@ class Target(Document):
     accept: tuple[Accept, ...] = ()
     rollout: RolloutPolicy = RolloutPolicy()
 
-    @field_validator("want")
-    @classmethod
-    def _readable_ranges(cls, value: Want) -> Want:
-        return check_want(value)
-
-
-def check_want(want: Want) -> Want:
-    """Raise ValueError when a wanted version is not a readable range; the message names the component."""
-    for component, wanted in want.items():
-        texts = (wanted,) if isinstance(wanted, str) else (
-            *wanted.present, *wanted.absent, *filter(None, [wanted.default]))
-        for text in texts:
-            try:
-                parse_range(text)
-            except ValueError as exc:
-                raise ValueError(f"{component}: {exc}") from exc
-    return want
+    def own_rollouts(self) -> dict[str, RolloutPolicy]:
+        """Return the policies of pools that have their own: the target's, but for the fields they write themselves."""
+        return {
+            pool: self.rollout.model_copy(update={name: getattr(own.rollout, name)
+                                                  for name in own.rollout.model_fields_set})
+            for pool, own in self.pools.items() if own.rollout is not None
+        }

@@ -14,6 +14,8 @@ from functools import lru_cache, total_ordering
 _TOKEN = re.compile(r"\d+|[A-Za-z]+")
 _CONSTRAINT = re.compile(r"(>=|<=|==|!=|>|<)?\s*([0-9A-Za-z][0-9A-Za-z._+~:-]*(?:\.\*)?|\*)")
 
+RANGE_MAX = 1000     # Python refuses numbers of more than 4300 digits
+
 # Order of one part: letters (pre-release) < end of version < number.
 Key = tuple[tuple[int, ...] | tuple[int, str], ...]
 
@@ -81,6 +83,8 @@ def parse_range(text: str) -> VersionRange:
     Raises:
         ValueError: The text is not a range; the message shows the part that is wrong.
     """
+    if len(text) > RANGE_MAX:
+        raise ValueError(f"{text[:20]!r}… has {len(text)} characters, a version range has at most {RANGE_MAX}")
     alternatives = tuple(tuple(_constraints(part, text)) for part in text.split("|"))
     return VersionRange(text, alternatives)
 

@@ -62,8 +62,8 @@ def make_plan(
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
     down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
             for pool in sorted({n.pool for n in chosen})}
-    own = {p: w.rollout for p, w in target.pools.items() if w.rollout is not None}
-    schedule = build_waves(cohorts, nodes, target.rollout, own, down, equal_components=_equal_components(matrices))
+    schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
+                           equal_components=_equal_components(matrices))
     return Plan(
         planner_version=planner_version, name=target.name, inputs=_inputs(document, target, matrices),
         inventory=inventory, policy=target.policy, accepted=target.accept, rollout=target.rollout, pools=schedule.pools,
@@ -92,7 +92,7 @@ def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, opti
         if progress:
             progress(number, len(groups))
     if refused:
-        raise NoPathError(*refusal_diagnostics(refused))
+        raise NoPathError(*refusal_diagnostics(refused, target))
     return with_ids(solved)
 
 

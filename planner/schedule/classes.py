@@ -113,7 +113,8 @@ class _Choice:
                 near = get_close_matches(name, sorted(self._nodes), n=1)
                 problems.append(Diagnostic(
                     code="unknown-canary", subject=name, summary=f"canary {name!r} is no node of this plan",
-                    hint=f"did you mean {near[0]!r}?" if near else "correct rollout.canary"))
+                    hint=f"did you mean {near[0]!r}?" if near else "correct rollout.canary",
+                    places=(("rollout", "canary"),)))
             elif name in self._unit_of:
                 self.taken.add(self._unit_of[name])
         covered = {self._class(n) for n in self._in_scope(self.taken, pools)}

@@ -19,7 +19,14 @@ from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, newest
 from planner.schedule.limits import shown
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
-from planner.schedule.problems import accepted_names, build_problem, default_version, known_components, want_for
+from planner.schedule.problems import (
+    accepted_names,
+    build_problem,
+    default_version,
+    known_components,
+    place_of,
+    want_for,
+)
 from planner.schedule.steps import build_steps
 from planner.search.explain import Refusal, explain_refusal
 from planner.search.graph import SearchLimitError
@@ -48,8 +55,9 @@ def select_nodes(fleet: Fleet, target: Target) -> tuple[Node, ...]:
     names = {n.name for n in fleet.nodes} | {n.name for n in fleet.left_out}
     groups = {g for n in fleet.nodes for g in n.groups}
     selectable = pools | names | groups
-    complaints = [_unknown("select", s, selectable) for s in target.select if s not in selectable]
-    complaints += [_unknown("pools", p, pools) for p in target.pools if p not in pools]
+    complaints = [_unknown("select", s, selectable, ("select", at)) for at, s in enumerate(target.select)
+                  if s not in selectable]
+    complaints += [_unknown("pools", p, pools, ("pools", p)) for p in target.pools if p not in pools]
     if complaints:
         raise InputError(*complaints)
     chosen = [
@@ -60,32 +68,46 @@ def select_nodes(fleet: Fleet, target: Target) -> tuple[Node, ...]:
 
 
 def check_components(target: Target, matrices: MatrixSet) -> None:
-    """Refuse a target that names unknown components or gives a side-by-side component a single version.
+    """Refuse a target that names unknown components or risks, or gives a side-by-side component a single version.
 
     Raises:
         InputError: One diagnostic per complaint.
     """
     known = known_components(matrices)
     complaints = []
-    for where, want in [("want", target.want), *((f"pools.{p}.want", w.want) for p, w in target.pools.items())]:
+    wants: list[tuple[tuple[str | int, ...], Want]] = [(("want",), target.want)]
+    wants += [(("pools", pool, "want"), own.want) for pool, own in target.pools.items()]
+    for path, want in wants:
+        where = ".".join(str(step) for step in path)
         for component, wanted in want.items():
             if component not in known:
-                complaints.append(_unknown(where, component, set(known)))
+                complaints.append(_unknown(where, component, set(known), (*path, component)))
             elif known[component] != isinstance(wanted, ToolkitWant):
                 form = '{present: ["12.8"], default: "12.8"}' if known[component] else '"1.2.3" or a range'
                 complaints.append(Diagnostic(
                     code="wrong-form", subject=f"target, {where}.{component}",
-                    summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}"))
+                    summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}",
+                    places=((*path, component),)))
+    risks = _acceptable(matrices)
+    complaints += [_unknown("accept", a.risk, risks, ("accept", at)) for at, a in enumerate(target.accept)
+                   if a.risk not in risks]
     if complaints:
         raise InputError(*complaints)
 
 
-def _unknown(where: str, name: str, known: set[str]) -> Diagnostic:
+def _acceptable(matrices: MatrixSet) -> set[str]:
+    """Return every name that a judgement may carry; those of claims that no longer hold stay harmless."""
+    named = [(c.name, c.risk) for c in (*matrices.claims, *matrices.tombstones)]
+    named += [(g.name, g.risk) for g in matrices.lockstep]
+    return {name for pair in named for name in pair if name} | set(matrices.families)
+
+
+def _unknown(where: str, name: str, known: set[str], place: tuple[str | int, ...]) -> Diagnostic:
     near = get_close_matches(name, sorted(known), n=1)
     listed = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
     return Diagnostic(code="unknown-name", subject=f"target, {where}",
                       summary=f"{name!r} is not known (known: {listed})",
-                      hint=f"did you mean {near[0]!r}?" if near else f"correct {where}")
+                      hint=f"did you mean {near[0]!r}?" if near else f"correct {where}", places=(place,))
 
 
 def group_nodes(nodes: Iterable[Node], target: Target) -> tuple[Group, ...]:
@@ -206,15 +228,19 @@ def _source(judgement: Judgement, matrices: MatrixSet) -> str:
     return matrices.source_of(judgement.rule, judgement.provenance)
 
 
-def refusal_diagnostics(refused: Iterable[tuple[Refusal, Group]]) -> tuple[Diagnostic, ...]:
-    """Return one message for each distinct refusal; groups that are refused for the same reasons share it."""
+def refusal_diagnostics(refused: Iterable[tuple[Refusal, Group]], target: Target | None = None
+                        ) -> tuple[Diagnostic, ...]:
+    """Return one message for each distinct refusal; groups that are refused for the same reasons share it.
+
+    ``target`` tells where in it the goals out of reach are written.
+    """
     shared: dict[Refusal, list[Group]] = {}
     for refusal, group in refused:
         shared.setdefault(refusal, []).append(group)
-    return tuple(_refusal_diagnostic(refusal, groups) for refusal, groups in shared.items())
+    return tuple(_refusal_diagnostic(refusal, groups, target) for refusal, groups in shared.items())
 
 
-def _refusal_diagnostic(refusal: Refusal, groups: list[Group]) -> Diagnostic:
+def _refusal_diagnostic(refusal: Refusal, groups: list[Group], target: Target | None) -> Diagnostic:
     """Return the message: reasons, sources, nodes, nearest feasible target."""
     names = sorted(n.name for g in groups for n in g.nodes)
     count = "1 node" if len(names) == 1 else f"{len(names)} nodes"
@@ -222,6 +248,8 @@ def _refusal_diagnostic(refusal: Refusal, groups: list[Group]) -> Diagnostic:
     pools = ("pool " if len(listed) == 1 else "pools ") + ", ".join(listed)
     gpus = " and ".join(dict.fromkeys(g.nodes[0].gpu for g in groups))
     nearest = "; or ".join(refusal.nearest[:3])
+    components = [goal.split()[0] for goal in refusal.goals]
+    places = [place_of(target, pool, c) for pool in listed for c in components] if target else []
     return Diagnostic(
         code=f"no-path-{refusal.code}", subject=f"{pools}, {gpus}, {count} ({shown(names)})",
         summary="no safe path to " + (" and ".join(refusal.goals) or "the target"), why=refusal.why,
@@ -229,6 +257,7 @@ def _refusal_diagnostic(refusal: Refusal, groups: list[Group]) -> Diagnostic:
         hint=f"nearest feasible target for {pools}: {nearest}" if nearest else
              "change the target for these nodes, or leave them out with: pools: {"
              + ", ".join(f"{pool}: {{skip: true}}" for pool in listed) + "}",
+        places=tuple(dict.fromkeys(places)),
     )
 
 

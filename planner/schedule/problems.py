@@ -110,6 +110,12 @@ def _relevant(offered: tuple[str, ...], goal: Goal | None, current: tuple[str, .
     return tuple(v for v in offered if v in kept)
 
 
+def place_of(target: Target, pool: str, component: str) -> tuple[str | int, ...]:
+    """Return the path of keys in a target that says what a pool wants of a component."""
+    own = target.pools.get(pool)
+    return ("pools", pool, "want", component) if own and component in own.want else ("want", component)
+
+
 def accepted_names(target: Target) -> frozenset[str]:
     """Return the names of risks and rules that the target accepts with a reason."""
     return frozenset(a.risk for a in target.accept)
