@@ -212,8 +212,8 @@ def test_volta_stays_behind(change: dict[str, tuple[str, ...]], rule: str, shipp
 @pytest.mark.parametrize(
     ("change", "family"),
     [
-        ({"driver": ("620.10.01",)}, "gpu-driver"),
-        ({"driver": ("620.10.01",)}, "driver-os"),
+        ({"driver": ("630.10.01",)}, "gpu-driver"),
+        ({"driver": ("630.10.01",)}, "driver-os"),
         ({"cuda_toolkits": ("14.0.0",)}, "cuda-driver"),
         ({"cuda_toolkits": ("14.0.0",)}, "gpu-toolkit"),
         ({"os": ("gentoo-2.15",)}, "driver-os"),
