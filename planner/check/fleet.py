@@ -11,6 +11,7 @@ from planner.check.verdict import Judgement, Verdict
 from planner.diagnostics import Diagnostic, Severity
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Provenance, State
+from planner.stack.facts import short
 
 _RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
@@ -88,12 +89,6 @@ def check_states(states: Iterable[tuple[str, State]], matrices: MatrixSet,
 def _add(subjects: list[str], subject: str) -> None:
     if subject not in subjects[-1:]:
         subjects.append(subject)
-
-
-def short(names: list[str], most: int = 4) -> str:
-    """Return a list of names, cut after a few."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def finding_of(judged: Judgement, subjects: list[str], matrices: MatrixSet) -> Finding:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from planner.check.fleet import Report, apply_want, check_states, short
+from planner.check.fleet import Report, apply_want, check_states
 from planner.check.stack import check_stack
 from planner.cli.inputs import FORMATS, load_facts, load_rules, load_target, matrix_option, read_text
 from planner.diagnostics import Diagnostic
@@ -19,6 +19,7 @@ from planner.matrix.schema import State
 from planner.model.target import Target
 from planner.model.version import contains, version_key
 from planner.report.console import colour_enabled, format_diagnostic, print_json
+from planner.stack.facts import fleet_views, short
 from planner.stack.read import read_stack
 
 
@@ -51,7 +52,11 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
     fleet = build_fleet(load_facts(facts_path), matrices)
     nodes = _named(fleet, names)
     target = load_target(target_path) if target_path else None
-    report = check_states(_states(nodes, target, matrices), matrices)
+    if target is None:
+        views, domains = fleet_views(nodes, matrices)
+        report = check_states(((v.subject, v.state) for v in views), matrices, domains)
+    else:
+        report = check_states(_states(nodes, target, matrices), matrices)
     if output == "json":
         print_json({
             **_document(report),
@@ -85,21 +90,18 @@ def _named(fleet: Fleet, names: tuple[str, ...]) -> tuple[Node, ...]:
     return tuple(known[name] for name in names) if names else tuple(known.values())
 
 
-def _states(nodes: tuple[Node, ...], target: Target | None, matrices: MatrixSet) -> Iterator[tuple[str, State]]:
-    """Yield one state for every group of equal nodes, named after the group."""
+def _states(nodes: tuple[Node, ...], target: Target, matrices: MatrixSet) -> Iterator[tuple[str, State]]:
+    """Yield the wanted state of every group of equal nodes, named after the group."""
     from planner.schedule.cohorts import check_components
     from planner.schedule.problems import want_for
 
-    if target is not None:
-        check_components(target, matrices)
+    check_components(target, matrices)
     groups: dict[tuple[object, ...], list[Node]] = {}
     for node in nodes:
-        groups.setdefault((node.pool if target else "", tuple(sorted(node.state.items()))), []).append(node)
+        groups.setdefault((node.pool, tuple(sorted(node.state.items()))), []).append(node)
     for members in groups.values():
-        state = members[0].state
-        if target is not None:
-            state = apply_want(state, _wanted(members[0], want_for(target, members[0].pool), matrices))
-        yield short([n.name for n in members]), state
+        wanted = _wanted(members[0], want_for(target, members[0].pool), matrices)
+        yield short([n.name for n in members]), apply_want(members[0].state, wanted)
 
 
 def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:

@@ -27,6 +27,7 @@ PROBE_SCHEMA = "planner.probe-facts/1"
 _NO_FABRIC = 0
 _TELLS_FABRIC_FROM = version_key("9.0")      # nvmlDeviceGetGpuFabricInfo: "for Hopper or newer"
 _IN_FABRIC = (2, 3)         # NVML: the GPU is joining, or has joined, its switch fabric
+_GPU_CLASSES = ("0x0300", "0x0302")     # PCI: VGA and 3D controllers
 _NVSWITCH_CLASS = "0x0680"  # PCI: bridge, other
 _RUNTIMES = ("docker", "containerd", "podman", "apptainer", "singularity", "enroot")
 _SERVICES = {               # name -> (unit, pattern of its package's name)
@@ -143,6 +144,7 @@ def _fact_set(raw: _Raw) -> FactSet:
     container = raw.package("nvidia-container-toolkit")
     return FactSet(
         os=_os(raw), kernel=_kernel(raw), driver=driver.driver_facts(raw), gpus=gpus, nvswitch=_nvswitch(raw, gpus),
+        pci_gpus=_pci_gpus(raw, gpus),
         nics=tuple(sorted({f"{n['hca_type']} {n['board_id']}".strip() for n in raw.disk.get("rdma", ())})),
         fabric_manager=_service(raw, "nvidia-fabricmanager.service", _FABRIC_MANAGER, "fabric_manager"),
         imex=_service(raw, "nvidia-imex.service", _IMEX, "imex"),
@@ -197,6 +199,14 @@ def _nvswitch(raw: _Raw, gpus: tuple[GpuFacts, ...]) -> bool | None:
     # Older generations say "not supported" on switches, too; these and the lab's stand-ins tell, also in a container.
     tells = all(g.stand_in or version_key(g.compute_capability or "0") >= _TELLS_FABRIC_FROM for g in gpus)
     return False if gpus and tells and set(states) == {_NO_FABRIC} else None
+
+
+def _pci_gpus(raw: _Raw, gpus: tuple[GpuFacts, ...]) -> int | None:
+    """Return how many GPUs are on the bus; in a container, whose bus is its host's, and in a lab nobody can tell."""
+    bus = raw.disk.get("pci")
+    if bus is None or system.is_container(raw.virtualisation) or any(g.stand_in for g in gpus):
+        return None
+    return sum(str(device["class"]).startswith(_GPU_CLASSES) for device in bus)
 
 
 def _service(raw: _Raw, unit: str, pattern: str, command: str = "") -> ServiceFacts:

@@ -108,6 +108,7 @@ class FactSet(Evidence):
     driver: DriverFacts = DriverFacts()
     gpus: tuple[GpuFacts, ...] = ()
     nvswitch: bool | None = None
+    pci_gpus: int | None = None       # on the PCI bus, whether NVML sees them or not; None: not the node's own bus
     nics: tuple[str, ...] = ()        # models of RDMA adapters
     fabric_manager: ServiceFacts = ServiceFacts()
     imex: ServiceFacts = ServiceFacts()
