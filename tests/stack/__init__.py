@@ -1,0 +1,1 @@
+"""Tests of machines as people describe them."""
