@@ -163,10 +163,13 @@ def skip(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, becaus
 def abort(bundle: Path, state: str, simulate: str, inventory: str, forks: int, allow_local: bool,
           overlays: tuple[Path, ...], because: str) -> int:
     """Give a rollout up for good: release leases where nothing was begun, and say what is left."""
-    from planner.cli.apply_view import print_left
+    from planner.cli.apply_view import nothing_to_give_up, print_left
     from planner.cli.rollout import open_rollout, release_all
 
     with open_rollout(bundle, state, simulate=simulate, must_exist=True) as rollout:
+        if nothing_to_give_up(rollout.state()):
+            sys.stderr.write("the rollout has ended already; there is nothing to give up\n")
+            return 0
         left = release_all(rollout, inventory=inventory, forks=forks, simulate=simulate,
                            entry={"kind": "aborted", "data": {"by": _person(), "because": because}})
         print_left(rollout, left)

@@ -139,6 +139,12 @@ def movable(plan: Plan, state: RolloutState, names: Sequence[str], event: Event,
     return tuple(sorted(meant))
 
 
+def nothing_to_give_up(state: RolloutState) -> bool:
+    """Tell whether every node is at its end and free: a word that says otherwise would spoil a finished journal."""
+    return state.finished and all(
+        s.state in (NodeState.DONE, NodeState.SKIPPED) and not s.leased for s in state.nodes.values())
+
+
 def print_left(rollout: Rollout, left: Sequence[str]) -> None:
     """Say which nodes an aborted rollout leaves half way."""
     state = rollout.state()

@@ -67,7 +67,12 @@ def open_rollout(bundle: Path, state: str, *, simulate: str = "", must_exist: bo
         raise ApplyError(Diagnostic(
             code="not-applied", subject=str(bundle), summary=f"there is no record of this rollout under {folder}",
             hint=f"begin it: planner apply {bundle} --canary; or say where its state is: --state DIR"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ApplyError(Diagnostic(
+            code="state-unusable", subject=str(folder), summary=f"the state cannot be kept there: {exc.strerror}",
+            hint="name a directory that you may write to: --state DIR")) from exc
     store = Store(url, plan.digest + ("-simulated" if simulate else ""))
     try:
         options = [*(["--state", state] if state else []), *(["--simulate", simulate] if simulate else [])]

@@ -118,7 +118,7 @@ def _known(matches: Sequence[Match], stack: Stack | None, text: str, matrices: M
     # What the message says fills gaps; what a person has stated stands.
     views = [(v.subject, {**said, **v.state}) for v in stack.views]
     members = [(m.name, {**said, **m.views[0].state}) for m in stack.machines]
-    return _Known([state for _, state in views], judge_views(views, matrices, members), text)
+    return _Known([state for _, state in views], judge_views(views, matrices, members, stack.domains), text)
 
 
 def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list[str]]:

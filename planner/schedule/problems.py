@@ -13,6 +13,7 @@ from planner.search.problem import Goal, Problem
 
 # Versions kept per wanted range: enough to fall back when the newest conflicts, few enough to stay fast.
 _PER_RANGE = 3
+_TOGETHER = ("equal", "same-branch")     # relations whose members move together
 
 
 def want_for(target: Target, pool: str) -> Want:
@@ -57,7 +58,8 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
         free: Whether components that the target does not name may move, too.
     """
     goals = goals_of(want)
-    tied = {c for g in matrices.lockstep for c in g.components if set(g.components) & set(goals)}
+    tied = {c for g in matrices.lockstep if g.relation in _TOGETHER for c in g.components
+            if set(g.components) & set(goals)}
     movable = {c for move in matrices.moves for c in move.components}
     names = sorted(movable & (set(goals) | tied | (set(node.state) if free else set())))
     major = default_version(want, node, matrices).split(".")[0]

@@ -82,6 +82,8 @@ class _Reader:
         """Return the machine's own state."""
         machine, state = self._machine, Values()
         self._versions(state, "driver", "driver", machine.driver)
+        if "driver" in state:          # what people call the driver is what its programs print: the user-mode side
+            state["userspace_driver"] = state["driver"]
         self._versions(state, "fabric_manager", "fabric_manager", machine.fabric_manager)
         self._versions(state, "cuda_toolkit", "cuda_toolkits", machine.cuda_toolkit)
         self._versions(state, "cuda_runtime", "cuda_runtime", machine.cuda_runtime)

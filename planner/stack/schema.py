@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import field_validator
@@ -76,7 +75,12 @@ class Stack:
 
     machines: tuple[Described, ...]
     not_judged: tuple[str, ...] = ()
-    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Kinds of domains that several machines of one description may be: one job; NVLink where IMEX is spoken of."""
+        one_fabric = any("imex" in view.state for view in self.views)
+        return ("job", "fleet", "vgpu", *(("nvlink",) if one_fabric else ()))
 
     @property
     def views(self) -> tuple[View, ...]:
