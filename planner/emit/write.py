@@ -25,6 +25,7 @@ def write_bundle(files: Mapping[str, bytes], directory: Path) -> None:
         BundleError: The target holds something that no bundle put there, or cannot be written.
     """
     _refuse_foreign(directory)
+    directory = directory.resolve()      # DIR/../DIR leads nowhere while DIR is moved aside, and . has no name
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -48,7 +49,11 @@ def _swap(temporary: Path, directory: Path) -> None:
         return
     old = temporary.with_name(temporary.name + ".old")
     directory.rename(old)
-    temporary.rename(directory)
+    try:
+        temporary.rename(directory)
+    except OSError:
+        old.rename(directory)            # what was there is worth more than what was to come
+        raise
     for name in _kept(old):
         (old / name).rename(directory / name)
     shutil.rmtree(old)

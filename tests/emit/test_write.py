@@ -35,6 +35,34 @@ def test_records_and_hidden_names_are_not_tampering(bundle: Path) -> None:
     read_bundle(bundle)
 
 
+@pytest.mark.parametrize("spelled", [".", "../bundle", "../bundle/../bundle"])
+def test_an_older_bundle_is_replaced_however_it_is_spelled(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    """A path through the bundle itself leads nowhere while that is moved aside."""
+    monkeypatch.chdir(bundle)
+    write_bundle(render_bundle(finished(document()), ASSETS), Path(spelled))
+    read_bundle(bundle)
+    assert sorted(p.name for p in bundle.parent.iterdir()) == ["bundle"]
+
+
+def test_an_older_bundle_comes_back_when_the_new_one_cannot_take_its_place(
+        bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bundle / "records").mkdir()
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == bundle and not self.name.endswith(".old"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(BundleError):
+        write_bundle(render_bundle(finished(document()), ASSETS), bundle)
+    read_bundle(bundle)
+    assert (bundle / "records").is_dir()
+    assert sorted(p.name for p in bundle.parent.iterdir()) == ["bundle"]
+
+
 def _edit_plan_and_manifest(bundle: Path) -> None:
     """Change the plan as somebody would who knows of the manifest, but not of the plan's own digest."""
     plan = json.loads((bundle / "plan.json").read_text())
