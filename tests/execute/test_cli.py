@@ -135,6 +135,40 @@ def test_ctrl_c_exits_130_and_resume_goes_on(command: Command, monkeypatch: pyte
     assert command("apply", "--canary") == 8
 
 
+def test_a_second_ctrl_c_ends_the_call_and_says_what_is_left(
+        command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, signals = ScriptedRunner.run, [signal.SIGINT, signal.SIGTERM]
+
+    def interrupted(self: ScriptedRunner, *args: Any, **options: Any) -> Any:
+        while signals:
+            signal.raise_signal(signals.pop())
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(ScriptedRunner, "run", interrupted)
+    assert command("apply", "--canary") == 130
+    assert "not in service now: n0" in command.err
+    assert "planner resume" in command.err
+    assert command("apply", "--canary") == 8
+
+
+def test_a_finished_rollout_cannot_be_given_up(command: Command) -> None:
+    command("apply", "--canary")
+    command("approve")
+    assert command("resume") == 0
+    assert command("abort") == 0
+    assert "nothing to give up" in command.err
+    command("status", "-o", "json")
+    assert json.loads(command.out)["aborted"] == ""
+    assert command("resume") == 0
+
+
+def test_a_state_that_cannot_be_kept_is_refused(command: Command) -> None:
+    """``--state`` names a file, not a directory."""
+    assert command("apply", "--state", str(command.scenario)) == 1
+    assert "state-unusable" in command.err
+    assert "--state DIR" in command.err
+
+
 def test_a_skipped_node_is_left_out(command: Command) -> None:
     command.faults({"node": "n1", "phase": "drain", "kind": "task-failed", "times": 0})
     command("apply", "--canary")
