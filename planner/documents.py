@@ -24,13 +24,14 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class Document(BaseModel):
     """Base of input that people write: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    # Built on first use: verbs that only load the cached index never pay for the validators.
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class Evidence(BaseModel):
     """Base of what nodes answer: a newer minor version's extra keys are tolerated and dropped."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, defer_build=True)
 
 
 def canonical_json(value: object) -> str:

@@ -181,6 +181,18 @@ class PackageSet(Document):
     provenance: Provenance
 
 
+class GpuModel(Document):
+    """What a GPU model implies; the NVML name is matched by glob."""
+
+    match: str                        # glob over the NVML name, lab suffix removed
+    people: tuple[str, ...] = ()      # globs over the name as people write it (``MatrixSet.gpu_model_of_people``)
+    name: Slug                        # h100-sxm
+    compute_capability: str
+    gpu_class: Literal["data-center", "workstation", "geforce", "jetson"]
+    nvswitch: bool = False            # HGX/DGX baseboards of this model carry NVSwitches
+    provenance: Provenance
+
+
 class Evidence(Document):
     """What speaks for or against a cause: facts (every condition holds), or words in the message; never both empty."""
 
@@ -251,18 +263,3 @@ class MatrixFile(Document):
     signatures: tuple[Signature, ...] = ()
     questions: tuple[Question, ...] = ()
     vocabulary: tuple[Term, ...] = ()
-
-
-class GpuModel(Document):
-    """What a GPU model implies; the NVML name is matched by glob."""
-
-    match: str                        # glob over the NVML name, lab suffix removed
-    people: tuple[str, ...] = ()      # globs over the name as people write it (``MatrixSet.gpu_model_of_people``)
-    name: Slug                        # h100-sxm
-    compute_capability: str
-    gpu_class: Literal["data-center", "workstation", "geforce", "jetson"]
-    nvswitch: bool = False            # HGX/DGX baseboards of this model carry NVSwitches
-    provenance: Provenance
-
-
-MatrixFile.model_rebuild()
