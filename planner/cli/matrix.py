@@ -12,6 +12,7 @@ import click
 from planner.check.domains import Members, judge_across
 from planner.check.evaluate import judge_claim, judge_lockstep
 from planner.cli.inputs import FORMATS, load_rules, matrix_option
+from planner.cli.matrix_more import diff_command, stale_command
 from planner.data import data_dir
 from planner.diagnostics import Diagnostic
 from planner.documents import dump_model
@@ -33,7 +34,11 @@ Examples:
   planner matrix show cuda-13-driver-floor  one claim with its source
 """)
 def matrix() -> None:
-    """Look into the compatibility matrices: lint, show."""
+    """Look into the compatibility matrices: lint, show, diff, stale."""
+
+
+matrix.add_command(diff_command)
+matrix.add_command(stale_command)
 
 
 @matrix.command("lint")

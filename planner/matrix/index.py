@@ -36,6 +36,7 @@ class MatrixSet:
 
     Attributes:
         files: Claim, lockstep, family or package-set name -> the file it stands in.
+        replaced: Name -> the file whose entry an overlay has replaced.
         digest: Over the canonical content of all files, in order.
     """
 
@@ -50,6 +51,7 @@ class MatrixSet:
     files: Mapping[str, str]
     digest: str
     tombstones: tuple[Claim, ...] = field(default=())
+    replaced: Mapping[str, str] = field(default_factory=dict)
     across: tuple[Across, ...] = field(default=())
     signatures: tuple[Signature, ...] = field(default=())
     questions: Mapping[str, Question] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class MatrixSet:
     def source_of(self, name: str, provenance: Provenance) -> str:
         """Return one line that names the file and claim, and the document behind it."""
         where = f"{self.files.get(name, 'matrices')}:{name}"
+        if name in self.replaced:
+            where += f" (instead of {self.replaced[name]})"
         return " ".join(part for part in (where, provenance.url or provenance.title, provenance.locator) if part)
 
     @cached_property

@@ -78,6 +78,7 @@ def _parse(name: str, text: str) -> tuple[str, MatrixFile]:
 
 def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
     where: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     named: dict[str, dict[str, Any]] = {section: {} for section in (*_NAMED_SECTIONS, "moves", "gpu_models")}
     releases: dict[tuple[str, object], Any] = {}
     for name, file in files:
@@ -85,7 +86,8 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
             for entry in getattr(file, section):
                 entries.pop(entry.name, None)     # an overlay's entry takes its own place in the order
                 entries[entry.name] = entry
-                where[entry.name] = name
+                if where.setdefault(entry.name, name) != name:
+                    replaced[entry.name], where[entry.name] = where[entry.name], name
         for release in file.releases:
             releases[release.component, version_key(release.version)] = release
     questions = {q.component: q for _, file in files for q in file.questions}
@@ -104,6 +106,7 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
         packages=tuple(named["packages"].values()),
         gpu_models=tuple(named["gpu_models"].values()),
         files=where,
+        replaced=replaced,
         across=tuple(named["across"].values()),
         signatures=tuple(named["signatures"].values()),
         questions=questions,
