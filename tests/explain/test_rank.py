@@ -1,0 +1,72 @@
+"""Ranking causes: priors alone, facts, rules that prove or refute, words of the message, several machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from planner.explain.rank import explain
+from planner.explain.text import clean_lines
+from planner.matrix.index import MatrixSet
+from planner.stack.read import read_stack
+from tests.check.small import load
+
+
+@pytest.fixture
+def matrices(tmp_path: Path) -> MatrixSet:
+    return load(tmp_path)
+
+
+def best(message: str, matrices: MatrixSet, stack: str = "") -> tuple[str, float]:
+    described = read_stack(stack, "stack", matrices) if stack else None
+    cause = explain(message, described, matrices).causes[0]
+    return cause.root_cause, cause.confidence
+
+
+def test_without_facts_the_usual_cause_comes_first_and_is_not_called_certain(matrices: MatrixSet) -> None:
+    cause, confidence = best("Error 17", matrices)
+    assert cause == "driver_too_old_for_runtime"
+    assert 0.4 < confidence < 0.6
+    asked = explain("Error 17", None, matrices).missing_facts
+    assert [(m.fact, m.how_to_read_it) for m in asked] == [("blades", "count them"),
+                                                           ("fuel", "state fuel in the stack file")]
+
+
+def test_words_of_the_message_move_the_odds(matrices: MatrixSet) -> None:
+    assert best("Error 17\nsmoke over the wing", matrices)[0] == "hardware_fault"
+
+
+def test_facts_move_the_odds(matrices: MatrixSet) -> None:
+    assert best("error 17", matrices, "libraries: {fuel: mud from the river}")[0] == "hardware_fault"
+
+
+def test_a_broken_rule_proves_and_a_kept_one_refutes(matrices: MatrixSet) -> None:
+    from planner.stack.schema import Described, Stack, View
+
+    def rank(engine: str) -> tuple[str, float]:
+        state = {"engine": (engine,), "blades": ("3.1",)}
+        stack = Stack((Described("", (View("this machine", state),)),))
+        cause = explain("error 17", stack, matrices).causes[0]
+        return cause.root_cause, cause.confidence
+
+    assert rank("2.0")[0] == "driver_too_old_for_runtime"
+    assert rank("2.0")[1] > 0.8
+    assert rank("2.4")[0] == "hardware_fault"
+
+
+def test_what_the_message_says_is_a_fact(matrices: MatrixSet) -> None:
+    explanation = explain("engine 2.0 coughs", None, matrices)
+    assert explanation.causes[0].summary == "Engine 2.0 is too old for blades (not known)"
+    assert explanation.causes[0].why[0] == "the message: engine 2.0 coughs"
+
+
+def test_an_unknown_message_is_said_to_be_one(matrices: MatrixSet) -> None:
+    explanation = explain("the wings fell off", None, matrices)
+    assert explanation.matched == ()
+    assert [(c.root_cause, c.confidence <= 0.5) for c in explanation.causes] == [("other", True)]
+
+
+def test_lines_are_cleaned_and_bounded() -> None:
+    assert clean_lines("\x1b[31mred\x1b[0m\x00\n\nred\nnext\r\n") == ("red", "next")
+    assert len(clean_lines("x" * 10_000_000)[0]) == 4_000
