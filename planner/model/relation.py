@@ -6,7 +6,7 @@ import re
 
 from planner.model.version import Version
 
-_NUMBER = re.compile(r"\d+|[A-Za-z]+")
+_NUMBER = re.compile(r"\d{1,4000}|[A-Za-z]+")     # Python refuses to read a number of more than 4300 digits
 _LENGTHS = {"same-branch": 1, "same-major": 1, "same-minor": 2}
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
 
-_TOKEN = re.compile(r"\d+|[A-Za-z]+")
+_TOKEN = re.compile(r"\d{1,4000}|[A-Za-z]+")     # Python refuses to read a number of more than 4300 digits
 _CONSTRAINT = re.compile(r"(>=|<=|==|!=|>|<)?\s*([0-9A-Za-z][0-9A-Za-z._+~:-]*(?:\.\*)?|\*)")
 
-RANGE_MAX = 1000     # Python refuses numbers of more than 4300 digits
+RANGE_MAX = 1000     # what people write is short; what is longer is a slip or an attack
 
 # Order of one part: letters (pre-release) < end of version < number.
 Key = tuple[tuple[int, ...] | tuple[int, str], ...]

@@ -46,6 +46,15 @@ def test_hostile_node_names_in_facts_are_refused(desk: Desk, name: str) -> None:
     assert not (desk.path / "pwned").exists()
 
 
+def test_a_number_too_long_for_python_is_a_version_like_any_other(desk: Desk) -> None:
+    """One broken node must not stop the plan of a fleet with a traceback."""
+    def swell(document: dict[str, Any]) -> None:
+        document["fact_sets"][document["nodes"][0]["facts"]]["driver"]["loaded"] = "9" * 6000
+
+    desk.edit("facts.json", swell)
+    assert desk.planner(*PLAN).code in (0, 4)
+
+
 def _same_machine(document: dict[str, Any]) -> None:
     first, second = document["nodes"][:2]
     second["identity"]["machine_id"] = first["identity"]["machine_id"]
