@@ -9,8 +9,8 @@ from planner.check.verdict import Verdict
 from planner.matrix.index import MatrixSet
 
 FAMILIES = frozenset({
-    "cuda-driver", "cuda-runtime-driver", "cuda-ptx", "gpu-driver", "gpu-model-driver", "gpu-toolkit", "gpu-toolkit-age",
-    "gpu-runtime", "forward-compat", "mig", "coherent-memory", "jetpack",
+    "cuda-driver", "cuda-runtime-driver", "cuda-ptx", "gpu-driver", "gpu-model-driver", "gpu-toolkit",
+    "gpu-toolkit-age", "gpu-runtime", "forward-compat", "mig", "coherent-memory", "jetpack",
 })
 
 
