@@ -67,7 +67,7 @@ class _Known:
     judgements: Sequence[Judgement]
     text: str
     broken: Mapping[str, list[Judgement]] = field(default_factory=dict)      # family -> judgements
-    kept: frozenset[str] = frozenset()                                       # families judged, nothing broken
+    kept: frozenset[tuple[str, str]] = frozenset()      # family and cause of rules that hold, none of them broken
 
     def __post_init__(self) -> None:
         broken: dict[str, list[Judgement]] = defaultdict(list)
@@ -75,7 +75,8 @@ class _Known:
             if judged.verdict is Verdict.UNSUPPORTED:
                 broken[judged.family].append(judged)
         self.broken = broken
-        self.kept = frozenset(j.family for j in self.judgements if j.verdict is Verdict.SUPPORTED) - broken.keys()
+        self.kept = frozenset((j.family, j.root_cause) for j in self.judgements
+                              if j.verdict is Verdict.SUPPORTED and j.family not in broken)
 
 
 def explain(message: str, stack: Stack | None, matrices: MatrixSet) -> Explanation:
@@ -137,7 +138,8 @@ def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list
         strongest = max(broken, key=lambda j: _PROVED[j.severity])
         value *= _PROVED[strongest.severity]
         reasons.append(strongest.statement)
-    elif cause.judged_by and any(family in known.kept for family in cause.judged_by):
+    elif any((family, root) in known.kept for family in cause.judged_by for root in ("", cause.root_cause)):
+        # A rule of the family that is about another cause says nothing of this one.
         value *= _KEPT
     return value, reasons
 
