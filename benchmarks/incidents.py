@@ -20,7 +20,7 @@ from planner.check.stack import check_stack
 from planner.data import data_dir
 from planner.documents import parse_yaml
 from planner.errors import PlannerError
-from planner.explain.rank import Explanation, explain
+from planner.explain.rank import Explained, Explanation, explain
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
 from planner.stack.read import read_stack
@@ -146,6 +146,11 @@ def accepted(case: Case) -> frozenset[str]:
     return frozenset((case["root_cause"], *case.get("acceptable", ())))
 
 
+def told_causes(answer: Explanation) -> tuple[Explained, ...]:
+    """Return what the answer names; "other" where no message is known says nothing, so it is never right."""
+    return tuple(cause for cause in answer.causes if answer.matched or cause.root_cause != "other")
+
+
 def score_check(tally: Tally, case: Case, stack: Stack, matrices: MatrixSet) -> None:
     """Count what ``check`` says of one stack. Hygiene told as warning or info is neither right nor wrong."""
     report, right = check_stack(stack, matrices), accepted(case)
@@ -177,7 +182,7 @@ def score_check(tally: Tally, case: Case, stack: Stack, matrices: MatrixSet) -> 
 
 def score_explain(tally: Tally, case: Case, mode: str, answer: Explanation) -> None:
     """Count the causes that ``explain`` names, with facts or with none."""
-    right, causes = accepted(case), answer.causes
+    right, causes = accepted(case), told_causes(answer)
     ranks = [position for position, cause in enumerate(causes) if cause.root_cause in right]
     first = ranks[0] if ranks else len(causes) + 3
     tally.top1[mode] += first == 0
@@ -199,7 +204,7 @@ def score_side(tally: Tally, case: Case, matrices: MatrixSet) -> bool:
     if stack is None:
         tally.miss("pairs", f"{case['id']}: {trouble}")
         return False
-    causes = explain(case["message"], stack, matrices).causes
+    causes = told_causes(explain(case["message"], stack, matrices))
     for cause in causes:
         note_harm(tally, case, cause.fix)
     if causes and causes[0].root_cause in accepted(case):
