@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,3 +50,9 @@ class Diagnostic:
             "hint": self.hint,
             "sources": list(self.sources),
         }
+
+
+def short(names: Sequence[str], most: int = 4) -> str:
+    """Return a list of names, cut after a few."""
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

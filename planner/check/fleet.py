@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from planner.check.domains import Members, judge_domains
 from planner.check.judge import StateJudge
 from planner.check.verdict import Judgement, Verdict
-from planner.diagnostics import Diagnostic, Severity
+from planner.diagnostics import Diagnostic, Severity, short
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Provenance, State
-from planner.stack.facts import short
 
 _RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 

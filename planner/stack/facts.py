@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from planner.diagnostics import short
 from planner.facts.schema import FactSet, PythonEnvFacts
 from planner.fleet.fleet import Node
 from planner.fleet.packages import owner_set
@@ -61,12 +62,6 @@ def fleet_views(nodes: Sequence[Node], matrices: MatrixSet) -> tuple[list[View],
                 domains.setdefault((kind, name), {}).setdefault(id(node.state), []).append(node)
     return views, {key: [(short([n.name for n in same]), same[0].state) for same in by_state.values()]
                    for key, by_state in sorted(domains.items()) if len(by_state) > 1}
-
-
-def short(names: Sequence[str], most: int = 4) -> str:
-    """Return a list of names, cut after a few."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _kept(facts: FactSet) -> Values:
