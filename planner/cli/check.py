@@ -10,8 +10,9 @@ import click
 
 from planner.check.fleet import Report, apply_want, check_states
 from planner.check.stack import check_stack
+from planner.cli.check_inputs import image_stack, load_image, load_manifest, stack_with_image, views_with_image
 from planner.cli.inputs import FORMATS, load_facts, load_rules, load_target, matrix_option, read_text
-from planner.diagnostics import Diagnostic
+from planner.diagnostics import Diagnostic, short
 from planner.errors import ExitCode, InputError
 from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
@@ -19,8 +20,10 @@ from planner.matrix.schema import State
 from planner.model.target import Target
 from planner.model.version import contains, version_key
 from planner.report.console import colour_enabled, format_diagnostic, print_json
-from planner.stack.facts import fleet_views, short
+from planner.stack.facts import fleet_views
+from planner.stack.image import Image
 from planner.stack.read import read_stack
+from planner.stack.schema import Stack
 
 
 @click.command(epilog="""\b
@@ -29,34 +32,41 @@ Examples:
   planner check --facts facts.json --node gpu-17         one node
   planner check --facts facts.json --target target.yml   the fleet as the target wants it
   planner check --stack bug-report.yml                   one machine, or several, as a person describes them
+  planner check --facts facts.json --image nvidia/cuda:13.0.2-base-ubuntu24.04   an image on every node
+  planner check --image inspect.json                     an image alone (docker inspect, skopeo inspect --config)
+  planner check --manifest packages.txt                  a VM image (dpkg-query -W, rpm -qa)
 """)
 @click.option("--facts", "facts_path", type=click.Path(path_type=Path), help="facts.json of planner discover.")
 @click.option("--stack", "stack_path", type=click.Path(path_type=Path), help="Description of a machine (YAML).")
 @click.option("--node", "names", multiple=True, help="Judge this node only; may be repeated.")
 @click.option("--target", "target_path", type=click.Path(path_type=Path),
               help="Judge the wanted end state, not the present one.")
+@click.option("--image", "image_name", help="Container image: a reference, or a file that describes it.")
+@click.option("--manifest", "manifest_path", type=click.Path(path_type=Path), help="Package list of a VM image.")
 @matrix_option
 @click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
 def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ...], target_path: Path | None,
-          overlays: tuple[Path, ...], output: str) -> int:
+          image_name: str | None, manifest_path: Path | None, overlays: tuple[Path, ...], output: str) -> int:
     """Judge nodes by the matrices: supported, unsupported, or not known; each with its source. Exit 3 on errors."""
-    if (facts_path is None) == (stack_path is None):
-        raise click.UsageError("give --facts or --stack")
+    machines = [path for path in (facts_path, stack_path, manifest_path) if path is not None]
+    if len(machines) > 1 or not (machines or image_name):
+        raise click.UsageError("give one of --facts, --stack and --manifest, or --image")
+    if facts_path is None and (names or target_path):
+        raise click.UsageError("--node and --target go with --facts")
     matrices = load_rules(overlays)
-    if stack_path is not None:
-        if names or target_path:
-            raise click.UsageError("--node and --target go with --facts")
-        stack = read_stack(read_text(stack_path), str(stack_path), matrices)
-        return _print_stack(check_stack(stack, matrices), output)
-    assert facts_path is not None
+    image = load_image(image_name) if image_name else None
+    if facts_path is None:
+        return _print_stack(check_stack(_stack(stack_path, manifest_path, image, image_name or "", matrices), matrices),
+                            output)
     fleet = build_fleet(load_facts(facts_path), matrices)
     nodes = _named(fleet, names)
     target = load_target(target_path) if target_path else None
-    if target is None:
-        views, domains = fleet_views(nodes, matrices)
-        report = check_states(((v.subject, v.state) for v in views), matrices, domains)
-    else:
-        report = check_states(_states(nodes, target, matrices), matrices)
+    seen, domains = fleet_views(nodes, matrices)
+    views = _states(nodes, target, matrices) if target else ((v.subject, v.state) for v in seen)
+    notes: list[str] = []
+    if image is not None:
+        views = views_with_image(views, image, image_name or "", matrices, notes)
+    report = check_states(views, matrices, {} if target else domains, notes)
     if output == "json":
         print_json({
             **_document(report),
@@ -64,6 +74,19 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
     else:
         _print(report, fleet, len(nodes))
     return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
+
+
+def _stack(stack_path: Path | None, manifest_path: Path | None, image: Image | None, image_name: str,
+           matrices: MatrixSet) -> Stack:
+    """Return the described machine with the image on it, or either alone."""
+    if stack_path is not None:
+        stack = read_stack(read_text(stack_path), str(stack_path), matrices)
+    elif manifest_path is not None:
+        stack = load_manifest(manifest_path, matrices)
+    else:
+        assert image is not None
+        return image_stack(image, image_name, matrices)
+    return stack_with_image(stack, image, image_name, matrices) if image else stack
 
 
 def _document(report: Report) -> dict[str, object]:

@@ -9,6 +9,7 @@ from planner.documents import parse_yaml, validate
 from planner.errors import InputError
 from planner.matrix.index import MatrixSet
 from planner.model.version import version_key
+from planner.stack.image import image_of, image_values
 from planner.stack.schema import Described, Machine, Stack, StackFile, View
 from planner.stack.values import count, local_part, terms, versions, words
 
@@ -64,7 +65,7 @@ def _described(name: str, result: str, machine: Machine, matrices: MatrixSet, no
         if own:
             views.append(View(f"{name}: {title}" if name else title, {**base, **own}))
     if machine.container:
-        title, own = _container(machine.container, matrices, notes)
+        title, own = _container(machine.container, base, matrices, notes)
         # What an image brings is seen together with the framework that runs in it.
         views = [View(v.subject, {**v.state, **{k: x for k, x in own.items() if k not in v.state}}) for v in views]
         views.append(View(f"{name}: {title}" if name else title, {**views[-1].state, **own}))
@@ -197,14 +198,8 @@ def _framework(entry: Any, matrices: MatrixSet, notes: list[str]) -> tuple[str, 
     return title or "framework", own
 
 
-def _container(entry: Any, matrices: MatrixSet, notes: list[str]) -> tuple[str, Values]:
-    item = entry if isinstance(entry, dict) else {"image": str(entry)}
-    own = Values()
-    image = str(item.get("image") or "")
-    if image:
-        for term, value in terms("image", image, matrices):
-            own[term.component] = (value,)
-    if "cuda" in item:
-        own["container_cuda"] = versions(item["cuda"])
-    notes += [f"container.{key}: not judged" for key in sorted({*item} - {"image", "cuda"})]
-    return f"container {image}".strip(), own
+def _container(entry: Any, state: Values, matrices: MatrixSet, notes: list[str]) -> tuple[str, Values]:
+    image = image_of(entry)
+    own, unread = image_values(image, state, matrices)
+    notes += unread
+    return f"container {image.reference}".strip(), own

@@ -1,7 +1,7 @@
 """What an image asks of the host: ``NVIDIA_REQUIRE_*``, read and judged as the container runtime's hook does it.
 
-Inside one variable a blank means OR and a comma means AND; several variables are ANDed. A bare ``cuda>=13.0`` in front is
-therefore one alternative among others, not a minimum.
+Inside one variable a blank means OR and a comma means AND; several variables are ANDed. A bare ``cuda>=13.0`` in front
+is therefore one alternative among others, not a minimum.
 """
 
 from __future__ import annotations
