@@ -16,7 +16,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.version import version_key
 from planner.stack.schema import View
-from planner.stack.values import local_part, terms, versions
+from planner.stack.values import build_of, local_part, terms, versions
 
 _WHEELS = {"cudnn": "cudnn", "nccl": "nccl", "nvshmem": "nvshmem", "cublas": "cublas", "cufft": "cufft",
            "cuda-nvrtc": "nvrtc"}
@@ -124,7 +124,7 @@ def _environment(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
             state.setdefault("framework", (term.component,))
             state[term.component] = versions(version)
             if build := local_part(version):
-                state[f"{term.component}_build"] = (build,)
+                state |= build_of(term.component, build, matrices)
     if not state:
         return {}
     if env.python and (found := versions(env.python)):
@@ -132,6 +132,7 @@ def _environment(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
     runtimes = _wheel_versions(env, "cuda-runtime")
     if runtimes:
         state["cuda_runtime"] = state["built_cuda"] = runtimes
+    state |= {wheel: (version,) for wheel, version in env.nvidia_wheels.items() if wheel in matrices.components}
     for wheel, component in _WHEELS.items():
         if found := _wheel_versions(env, wheel):
             state[component] = found[-1:]

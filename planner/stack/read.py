@@ -11,9 +11,10 @@ from planner.matrix.index import MatrixSet
 from planner.model.version import version_key
 from planner.stack.image import image_of, image_values
 from planner.stack.schema import Described, Machine, Stack, StackFile, View
-from planner.stack.values import count, local_part, terms, versions, words
+from planner.stack.values import build_of, count, local_part, terms, versions, words
 
 _FULL_BOARD = 8
+_OF_ONE = frozenset({"framework", "cuda_runtime", "built_cuda", "built_cudnn", "built_nccl"})
 _BUILT = {"cuda": "built_cuda", "cudnn": "built_cudnn", "nccl": "built_nccl"}
 
 Values = dict[str, tuple[str, ...]]
@@ -60,10 +61,12 @@ def _described(name: str, result: str, machine: Machine, matrices: MatrixSet, no
     base = _Reader(machine, matrices, notes).base()
     subject = name or "this machine"
     views = [View(subject, base)]
-    for framework in machine.frameworks or ():
-        title, own = _framework(framework, matrices, notes)
+    frameworks = [_framework(framework, matrices, notes) for framework in machine.frameworks or ()]
+    for title, own in frameworks:
         if own:
-            views.append(View(f"{name}: {title}" if name else title, {**base, **own}))
+            # One environment: each framework meets the versions of the others, not what these were built with.
+            beside = {k: v for _, other in frameworks for k, v in other.items() if k not in _OF_ONE}
+            views.append(View(f"{name}: {title}" if name else title, {**base, **beside, **own}))
     if machine.container:
         title, own = _container(machine.container, base, matrices, notes)
         # What an image brings is seen together with the framework that runs in it.
@@ -184,7 +187,7 @@ def _framework(entry: Any, matrices: MatrixSet, notes: list[str]) -> tuple[str, 
             own[component] = versions(version)
         build = local_part(version) or str(item.get("build") or "").lower()
         if build:
-            own[f"{component}_build"] = (build,)
+            own |= build_of(component, build, matrices)
     else:
         notes.append(f"frameworks: nothing in the matrices is about {name or 'a framework without a name'}")
     for key, component in _BUILT.items():

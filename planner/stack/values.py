@@ -11,6 +11,7 @@ from planner.matrix.schema import Term
 _VERSION = re.compile(r"(?<![\w.])[vVrR]?(\d+(?:\.\d+)*(?:(?:rc|a|b|alpha|beta|dev|post|\.post|\.dev)\d*)?)")
 _COUNT = re.compile(r"(?:^|[\s(])(?:x\s*(\d+)|(\d+)\s*x)(?=$|[\s)(,])", re.IGNORECASE)
 _LOCAL = re.compile(r"\+([A-Za-z0-9.]+)")
+_BUILT_FOR = re.compile(r"torch(\d+\.\d+(?:\.\d+)?)")
 _NO = frozenset({"no", "none", "absent", "not installed", "n/a"})
 _KEPT_WHOLE = frozenset({"kernel", "next_kernel"})
 
@@ -48,6 +49,15 @@ def local_part(version: str) -> str:
     """Return what stands behind the plus sign: ``cu126`` of ``2.7.0+cu126``."""
     found = _LOCAL.search(version)
     return found.group(1).lower() if found else ""
+
+
+def build_of(component: str, build: str, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return what the local part of a version says: the build, and the framework that an extension was built for."""
+    state: dict[str, tuple[str, ...]] = {f"{component}_build": (build,)}
+    found = _BUILT_FOR.search(build)
+    if found and f"{component}_torch" in matrices.components:
+        state[f"{component}_torch"] = (found.group(1),)
+    return state
 
 
 def count(name: str, stated: Any) -> int | None:

@@ -64,7 +64,9 @@ frameworks: [{name: PyTorch, version: 2.7.0+cu126, cuda: '12.6', cudnn: 9.5.1, n
     expected = {"pytorch": ("2.7.0",), "pytorch_build": ("cu126",), "built_cuda": ("12.6",), "cuda_runtime": ("12.6",),
                 "built_cudnn": ("9.5.1",)}
     assert {name: torch[name] for name in expected} == expected
-    assert "pytorch" not in machine.views[2].state
+    jax = machine.views[2].state
+    assert (jax["framework"], jax["pytorch"]) == (("jax",), ("2.7.0",))       # one environment
+    assert "built_cudnn" not in jax
 
 
 def test_nodes_override_what_all_have() -> None:
