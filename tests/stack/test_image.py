@@ -79,7 +79,8 @@ def test_an_inspection_of_docker() -> None:
     assert notes == ()
     assert found == {
         "container_image": ("team/train",), "container_tag": ("7",), "container_cuda": ("13.0.2",),
-        "cudnn": ("9.14.0.64",), "nccl": ("2.28.3",), "container_devices": ("all",), "container_capabilities": ("compute,utility",),
+        "cudnn": ("9.14.0.64",), "nccl": ("2.28.3",), "container_devices": ("all",),
+        "container_capabilities": ("compute,utility",),
         "container_compat": ("13.0",), "cuda_compat": ("13.0",), "require_cuda_met": ("yes",)}
 
 
