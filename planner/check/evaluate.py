@@ -43,15 +43,14 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
     Yields:
         One judgement per value that the claim is about; none where it does not apply.
     """
+    if any(name not in state for name in claim.if_):
+        # Whether the claim is about this node at all cannot be told; only its family's coverage may complain.
+        return
     for narrowed in _narrow(claim, state, matrices):
         if _excepted(claim.unless, narrowed, matrices):
             continue
         answers = [holds(c, name, narrowed, text=matrices.is_text(name)) for name, c in claim.if_.items()]
-        if not all(answer is not False for answer in answers):
-            continue
-        missing = tuple(name for name, answer in zip(claim.if_, answers, strict=True) if answer is None)
-        if missing:
-            # Whether the claim is about this node at all cannot be told; only its family's coverage may complain.
+        if not all(answers):
             continue
         split = tuple(v for name in claim.if_ if matrices.is_many(name) for v in narrowed.get(name, ()))
         yield replace(_consequence(claim, narrowed, matrices), values=split)

@@ -30,7 +30,7 @@ def build_state(facts: FactSet, declared: Declared, matrices: MatrixSet) -> dict
     state: dict[str, tuple[str, ...]] = {}
     _system(facts, state)
     _hardware(facts, state, matrices)
-    _driver(facts, state)
+    _driver(facts, state, matrices)
     state["cuda_toolkits"] = tuple(sorted({t.version for t in facts.toolkits}, key=version_key))
     for library in ("cudnn", "nccl", "tensorrt"):
         state[library] = _library(library, facts, state, matrices)
@@ -86,7 +86,12 @@ def _hardware(facts: FactSet, state: dict[str, tuple[str, ...]], matrices: Matri
         state["nvswitch"] = ("yes",)
 
 
-def _driver(facts: FactSet, state: dict[str, tuple[str, ...]]) -> None:
+def service_versions(facts: FactSet) -> dict[str, tuple[str, ...]]:
+    """Return the versions of all companion services, by component."""
+    return {name.replace("-", "_"): _one(upstream(service.version)) for name, service in sorted(facts.services.items())}
+
+
+def _driver(facts: FactSet, state: dict[str, tuple[str, ...]], matrices: MatrixSet) -> None:
     driver = facts.driver
     installed = driver.userspace or upstream(driver.package) or driver.on_disk or driver.loaded
     state["driver"] = _one(installed)
@@ -97,8 +102,9 @@ def _driver(facts: FactSet, state: dict[str, tuple[str, ...]]) -> None:
         state["driver_owner"] = (driver.owner,)
     state["fabric_manager"] = _one(upstream(facts.fabric_manager.version))
     state["imex"] = _one(upstream(facts.imex.version))
-    for name, service in sorted(facts.services.items()):
-        state[name.replace("-", "_")] = _one(upstream(service.version))
+    # What no step moves by itself follows the driver's packages: it tells nothing about a state on the way.
+    movable = {component for move in matrices.moves for component in move.components}
+    state |= {name: version for name, version in service_versions(facts).items() if name in movable}
 
 
 def _library(name: str, facts: FactSet, state: dict[str, tuple[str, ...]], matrices: MatrixSet) -> tuple[str, ...]:

@@ -36,7 +36,10 @@ class Judge:
         self._states: dict[_Values, tuple[Judgement, ...]] = {}
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._fixed: tuple[Judgement, ...] = ()
-        for place, (reads, judge) in enumerate(_rules(matrices)):
+        known = {*start, *movable}
+        for place, (needs, reads, judge) in enumerate(_rules(matrices)):
+            if not known.issuperset(needs):
+                continue      # no state of this cohort ever says what the rule is about
             moving = tuple(sorted(movable.intersection(reads)))
             if moving:
                 self._groups.setdefault(moving, _Group()).rules.append((place, judge))
@@ -68,18 +71,19 @@ class Judge:
         return (*self._fixed, *(j for _, judgements in sorted(broken, key=itemgetter(0)) for j in judgements))
 
 
-def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], _Rule]]:
+def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], _Rule]]:
     for claim in matrices.claims:
-        yield ((*claim.if_, *claim.unless, *claim.then), lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
+        yield (tuple(claim.if_), (*claim.if_, *claim.unless, *claim.then),
+               lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
     for group in matrices.lockstep:
         yield (
-            (*group.when, *group.unless, *group.components),
+            tuple(group.when), (*group.when, *group.unless, *group.components),
             lambda s, g=group: _blocking(filter(None, [judge_lockstep(g, s, matrices)])),  # type: ignore[misc]
         )
     for family in matrices.families.values():
         reads = {name for c in matrices.claims if c.family == family.name for name in (*c.if_, *c.unless)}
         reads |= {name for name in (family.over, family.against) if name}
-        yield (tuple(sorted(reads)), lambda s, f=family: _blocking(judge_coverage(f, s, matrices)))  # type: ignore[misc]
+        yield ((), tuple(sorted(reads)), lambda s, f=family: _blocking(judge_coverage(f, s, matrices)))  # type: ignore[misc]
 
 
 def _blocking(judgements: Iterator[Judgement]) -> tuple[Judgement, ...]:

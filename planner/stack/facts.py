@@ -12,6 +12,7 @@ from planner.diagnostics import short
 from planner.facts.schema import FactSet, PythonEnvFacts
 from planner.fleet.fleet import Node
 from planner.fleet.packages import owner_set
+from planner.fleet.state import service_versions
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.version import version_key
@@ -65,7 +66,7 @@ def fleet_views(nodes: Sequence[Node], matrices: MatrixSet) -> tuple[list[View],
 
 
 def _kept(facts: FactSet) -> Values:
-    state: Values = {"auto_upgrades": tuple(sorted(facts.os.auto_upgrades))}
+    state: Values = {**service_versions(facts), "auto_upgrades": tuple(sorted(facts.os.auto_upgrades))}
     for component, value in (("glibc", facts.os.glibc), ("virtualisation", facts.os.virtualisation),
                              ("userspace_driver", facts.driver.userspace), ("next_kernel", facts.kernel.next_boot)):
         if value:
