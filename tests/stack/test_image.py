@@ -201,3 +201,11 @@ def test_any_shape_is_read_without_failing(entry: object) -> None:
 @given(st.text(max_size=60))
 def test_any_reference_is_read_without_failing(reference: str) -> None:
     values(reference)
+
+
+def test_an_image_on_every_node_of_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = Path(__file__).parents[2] / "examples" / "01-two-generations" / "facts.json"
+    assert invoke(["check", "--facts", str(facts), "--image", "nvidia/cuda:13.2.0-base-ubuntu24.04", "-o", "json"]) == 3
+    told = json.loads(capsys.readouterr().out)["findings"]
+    old = next(f for f in told if f["code"] == "container-cuda-13-old-gpu")
+    assert "image nvidia/cuda:13.2.0-base-ubuntu24.04" in old["subject"]
