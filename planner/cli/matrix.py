@@ -13,6 +13,7 @@ from planner.check.domains import Members, judge_across
 from planner.check.evaluate import judge_claim, judge_lockstep
 from planner.cli.inputs import FORMATS, load_rules, matrix_option
 from planner.cli.matrix_more import diff_command, stale_command
+from planner.cli.matrix_verify import verify_command
 from planner.data import data_dir
 from planner.diagnostics import Diagnostic
 from planner.documents import dump_model
@@ -34,11 +35,12 @@ Examples:
   planner matrix show cuda-13-driver-floor  one claim with its source
 """)
 def matrix() -> None:
-    """Look into the compatibility matrices: lint, show, diff, stale."""
+    """Look into the compatibility matrices: lint, show, diff, stale, verify."""
 
 
 matrix.add_command(diff_command)
 matrix.add_command(stale_command)
+matrix.add_command(verify_command)
 
 
 @matrix.command("lint")
