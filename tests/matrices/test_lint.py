@@ -91,6 +91,8 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
         "releases": 2,
         "packages": 3,
         "gpu_models": 2,
+        "across": 0,
+        "signatures": 0,
         "files": 1,
         "tombstones": 0,
         "examples": 6,
