@@ -33,19 +33,25 @@ class Row:
     sources: tuple[str, ...] = ()
 
 
-def differ(machines: Sequence[tuple[str, State]], matrices: MatrixSet) -> tuple[Row, ...]:
-    """Compare machines component by component, in the order of the matrices; what nobody has is left out."""
+def differ(machines: Sequence[tuple[str, State]], matrices: MatrixSet, kinds: Sequence[str]) -> tuple[Row, ...]:
+    """Compare machines component by component, in the order of the matrices; what nobody has is left out.
+
+    Args:
+        machines: (name, state) of each.
+        matrices: What is known.
+        kinds: Kinds of domains that the machines may share.
+    """
     names = [name for name in matrices.components if any(name in state for _, state in machines)]
     names += sorted({name for _, state in machines for name in state} - set(names))
-    return tuple(_row(name, machines, matrices) for name in names)
+    return tuple(_row(name, machines, matrices, kinds) for name in names)
 
 
-def _row(component: str, machines: Sequence[tuple[str, State]], matrices: MatrixSet) -> Row:
+def _row(component: str, machines: Sequence[tuple[str, State]], matrices: MatrixSet, kinds: Sequence[str]) -> Row:
     values = tuple(tuple(state[component]) if component in state else None for _, state in machines)
     known = {v for v in values if v is not None}
     if len(known) < 2:
         return Row(component, values, "same")
-    judged = [j for rule in matrices.across if rule.component == component
+    judged = [j for rule in matrices.across if rule.component == component and rule.domain in kinds
               if (j := judge_across(rule, machines, matrices)) is not None]
     broken = [j for j in judged if j.verdict is Verdict.UNSUPPORTED]
     meaning: Meaning = "unknown"

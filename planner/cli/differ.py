@@ -39,7 +39,9 @@ def diff_command(machines: tuple[str, ...], facts_path: Path | None, everything:
     found = _of_facts(machines, facts_path, matrices) if facts_path else _of_stacks(machines, matrices)
     if len(found) < 2:
         raise click.UsageError("give two machines or more")
-    rows = [row for row in differ(found, matrices) if everything or row.meaning != "same"]
+    fabric = ("nvlink",) if any(state.get("imex") for _, state in found) else ()
+    rows = [row for row in differ(found, matrices, ("job", "fleet", "vgpu", *fabric))
+            if everything or row.meaning != "same"]
     if output == "json":
         print_json({"schema": "planner.diff/1", "machines": [name for name, _ in found], "rows": [
             {"component": r.component, "values": [None if v is None else list(v) for v in r.values],
@@ -69,6 +71,7 @@ def _of_stacks(paths: Sequence[str], matrices: MatrixSet) -> list[tuple[str, Sta
             state: dict[str, tuple[str, ...]] = {}
             for view in machine.views:
                 state = {**view.state, **state}
+            state.pop("userspace_driver", None)       # the same as the driver, in a description
             found.append((machine.name or Path(text).stem, state))
     return found
 
