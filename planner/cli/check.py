@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +26,8 @@ from planner.stack.image import Image
 from planner.stack.read import read_stack
 from planner.stack.schema import Stack
 
+if TYPE_CHECKING:
+    from planner.cli.check_python import LoadedEnvironment
 
 @click.command(epilog="""\b
 Examples:
@@ -35,6 +38,8 @@ Examples:
   planner check --facts facts.json --image nvidia/cuda:13.0.2-base-ubuntu24.04   an image on every node
   planner check --image inspect.json                     an image alone (docker inspect, skopeo inspect --config)
   planner check --manifest packages.txt                  a VM image (dpkg-query -W, rpm -qa)
+  planner check --python venv/bin/python --stack machine.yml   a Python environment on a machine
+  planner check -r requirements.txt --facts facts.json   what a requirements or lock file pins, on every node
 """)
 @click.option("--facts", "facts_path", type=click.Path(path_type=Path), help="facts.json of planner discover.")
 @click.option("--stack", "stack_path", type=click.Path(path_type=Path), help="Description of a machine (YAML).")
@@ -43,21 +48,32 @@ Examples:
               help="Judge the wanted end state, not the present one.")
 @click.option("--image", "image_name", help="Container image: a reference, or a file that describes it.")
 @click.option("--manifest", "manifest_path", type=click.Path(path_type=Path), help="Package list of a VM image.")
+@click.option("--python", "python_path", type=click.Path(path_type=Path),
+              help="A Python environment: its interpreter, its directory, or a site-packages directory.")
+@click.option("-r", "--requirements", "requirements_path", type=click.Path(path_type=Path),
+              help="requirements.txt, uv.lock, poetry.lock, pylock.toml or Pipfile.lock.")
 @matrix_option
 @click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
 def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ...], target_path: Path | None,
-          image_name: str | None, manifest_path: Path | None, overlays: tuple[Path, ...], output: str) -> int:
+          image_name: str | None, manifest_path: Path | None, python_path: Path | None,
+          requirements_path: Path | None, overlays: tuple[Path, ...], output: str) -> int:
     """Judge nodes by the matrices: supported, unsupported, or not known; each with its source. Exit 3 on errors."""
     machines = [path for path in (facts_path, stack_path, manifest_path) if path is not None]
-    if len(machines) > 1 or not (machines or image_name):
-        raise click.UsageError("give one of --facts, --stack and --manifest, or --image")
+    on_it = [given for given in (image_name, python_path, requirements_path) if given is not None]
+    if len(machines) > 1 or not (machines or on_it):
+        raise click.UsageError("give one of --facts, --stack and --manifest, or --image, --python, --requirements")
+    if len(on_it) > 1:
+        raise click.UsageError("give one of --image, --python and --requirements")
     if facts_path is None and (names or target_path):
         raise click.UsageError("--node and --target go with --facts")
     matrices = load_rules(overlays)
     image = load_image(image_name) if image_name else None
+    environment = _environment(python_path, requirements_path)
     if facts_path is None:
-        return _print_stack(check_stack(_stack(stack_path, manifest_path, image, image_name or "", matrices), matrices),
-                            output)
+        stack = _stack(stack_path, manifest_path, image, image_name or "", matrices)
+        if environment is not None:
+            stack = environment.on_stack(stack, matrices)
+        return _print_stack(check_stack(stack, matrices), output)
     fleet = build_fleet(load_facts(facts_path), matrices)
     nodes = _named(fleet, names)
     target = load_target(target_path) if target_path else None
@@ -66,6 +82,8 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
     notes: list[str] = []
     if image is not None:
         views = views_with_image(views, image, image_name or "", matrices, notes)
+    if environment is not None:
+        views = environment.on_views(views, matrices, notes)
     report = check_states(views, matrices, {} if target else domains, notes)
     if output == "json":
         print_json({
@@ -83,9 +101,10 @@ def _stack(stack_path: Path | None, manifest_path: Path | None, image: Image | N
         stack = read_stack(read_text(stack_path), str(stack_path), matrices)
     elif manifest_path is not None:
         stack = load_manifest(manifest_path, matrices)
-    else:
-        assert image is not None
+    elif image is not None:
         return image_stack(image, image_name, matrices)
+    else:
+        return Stack(())
     return stack_with_image(stack, image, image_name, matrices) if image else stack
 
 
@@ -101,6 +120,15 @@ def _print_stack(report: Report, output: str) -> int:
         _print_findings(report)
         click.echo(_totals(report))
     return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
+
+
+def _environment(python_path: Path | None, requirements_path: Path | None) -> LoadedEnvironment | None:
+    """Return the Python environment to judge; what reads it is imported only where there is one."""
+    if python_path is None and requirements_path is None:
+        return None
+    from planner.cli.check_python import load_environment
+
+    return load_environment(python_path, requirements_path)
 
 
 def _named(fleet: Fleet, names: tuple[str, ...]) -> tuple[Node, ...]:

@@ -41,7 +41,7 @@ def views_of(name: str, facts: FactSet, state: State, environment: str, matrices
     base = {**state, **_kept(facts), "environment": (environment,)}
     base |= _packages_held(facts, base, matrices)
     return (View(name, base), *(View(f"{name}: {env.path}", {**base, **own}) for env in facts.python_envs
-                                if (own := _environment(env, matrices))))
+                                if (own := environment_values(env, matrices))))
 
 
 def fleet_views(nodes: Sequence[Node], matrices: MatrixSet) -> tuple[list[View], dict[tuple[str, str], Members]]:
@@ -117,7 +117,7 @@ def _packages_held(facts: FactSet, state: State, matrices: MatrixSet) -> Values:
     return {"packages_held": ("yes" if installed <= set(facts.holds) else "no",)}
 
 
-def _environment(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
+def environment_values(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
     """Return what one Python environment changes: its frameworks, and the libraries that its wheels bring."""
     state: Values = {}
     for name, version in sorted(env.frameworks.items()):
