@@ -12,7 +12,7 @@ import click
 from planner.check.domains import Members, judge_across
 from planner.check.evaluate import judge_claim, judge_lockstep
 from planner.cli.inputs import FORMATS, load_rules, matrix_option
-from planner.cli.matrix_more import diff_command, stale_command
+from planner.cli.matrix_more import count_command, diff_command, stale_command
 from planner.cli.matrix_verify import verify_command
 from planner.data import data_dir
 from planner.diagnostics import Diagnostic
@@ -35,11 +35,12 @@ Examples:
   planner matrix show cuda-13-driver-floor  one claim with its source
 """)
 def matrix() -> None:
-    """Look into the compatibility matrices: lint, show, diff, stale, verify."""
+    """Look into the compatibility matrices: lint, show, diff, stale, count, verify."""
 
 
 matrix.add_command(diff_command)
 matrix.add_command(stale_command)
+matrix.add_command(count_command)
 matrix.add_command(verify_command)
 
 

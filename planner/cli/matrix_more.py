@@ -1,4 +1,4 @@
-"""``planner matrix diff`` and ``planner matrix stale``."""
+"""``planner matrix diff``, ``planner matrix stale`` and ``planner matrix count``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from pathlib import Path
 
 import click
 
-from planner.cli.inputs import FORMATS, load_rules, matrix_option
+from planner.cli.inputs import FORMATS, load_rules, matrix_option, read_text
 from planner.diagnostics import Diagnostic
 from planner.documents import dump_model
 from planner.errors import InputError
 from planner.execute.clock import SystemClock
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
-from planner.matrix.schema import Provenance
+from planner.matrix.schema import Across, Claim, Lockstep, Provenance
 from planner.report.console import format_table, print_json
 
 _SECTIONS = ("components", "families", "moves", "lockstep", "claims", "across", "packages", "gpu_models", "signatures")
 _STALE_DAYS = 180
+_CONFIDENCE = ("documented", "measured", "derived", "recalled")
+_SEVERITY = ("error", "warning", "info")
+_COLUMNS = ("topic", "claims", *_CONFIDENCE, *_SEVERITY, "messages", "gpu_models")
+_BEGIN, _END = "<!-- planner matrix count -->", "<!-- end of planner matrix count -->"
 
 Entries = dict[tuple[str, str], dict[str, object]]
 
@@ -96,3 +100,63 @@ def _sourced(matrices: MatrixSet) -> Iterator[tuple[str, Provenance]]:
         yield from ((rule.name, rule.provenance) for rule in rules)
     for component, releases in matrices.releases.items():
         yield from ((f"{component} {r.version}", r.provenance) for r in releases)
+
+
+@click.command("count", epilog="""\b
+Examples:
+  planner matrix count                             claims by topic, confidence and severity
+  planner matrix count --into docs/knowledge.md    write the table anew into a document
+""")
+@matrix_option
+@click.option("-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table",
+              help="Format of what is printed.")
+@click.option("--into", "document", type=click.Path(path_type=Path, dir_okay=False),
+              help="Replace the table between its marks in this document instead of printing it.")
+def count_command(overlays: tuple[Path, ...], output: str, document: Path | None) -> None:
+    """Count what is known: claims by topic (one file each), by confidence and by severity."""
+    rows = _counted(load_rules(overlays))
+    if document is not None:
+        _write_between_marks(document, _markdown(rows))
+    elif output == "json":
+        print_json({"schema": "planner.matrix-count/1", "topics": rows[:-1], "total": rows[-1]})
+    elif output == "markdown":
+        click.echo(_markdown(rows))
+    else:
+        click.echo(format_table(_header(), [[str(row[c] or "") for c in _COLUMNS] for row in rows]))
+
+
+def _counted(matrices: MatrixSet) -> list[dict[str, str | int]]:
+    """Return one row for each topic in the order of its name, and their sum."""
+    by_topic: dict[str, Counter[str]] = {}
+    rules: tuple[Claim | Lockstep | Across, ...] = (*matrices.claims, *matrices.lockstep, *matrices.across)
+    for rule in rules:
+        by_topic.setdefault(_topic(rule.name, matrices), Counter()).update(
+            ("claims", rule.provenance.confidence, rule.severity))
+    for column, entries in (("messages", matrices.signatures), ("gpu_models", matrices.gpu_models)):
+        for entry in entries:
+            by_topic.setdefault(_topic(entry.name, matrices), Counter())[column] += 1
+    total = sum(by_topic.values(), Counter[str]())
+    return [{"topic": name, **{c: counts[c] for c in _COLUMNS[1:]}}
+            for name, counts in (*sorted(by_topic.items()), ("all", total))]
+
+
+def _topic(name: str, matrices: MatrixSet) -> str:
+    return Path(matrices.files[name]).stem
+
+
+def _header() -> list[str]:
+    return [column.replace("_", " ") for column in _COLUMNS]
+
+
+def _markdown(rows: list[dict[str, str | int]]) -> str:
+    lines = ["| " + " | ".join(_header()) + " |", "| --- |" + " ---: |" * (len(_COLUMNS) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[c] or "") for c in _COLUMNS) + " |" for row in rows)])
+
+
+def _write_between_marks(document: Path, table: str) -> None:
+    text = read_text(document)
+    begin, end = text.find(_BEGIN), text.find(_END)
+    if begin < 0 or end < begin:
+        raise InputError(Diagnostic(code="no-place", subject=str(document), summary="the table has no place there",
+                                    hint=f"put {_BEGIN} and {_END} on lines of their own where it belongs"))
+    document.write_text(f"{text[:begin]}{_BEGIN}\n{table}\n{text[end:]}", encoding="utf-8")
