@@ -12,7 +12,7 @@ import click
 from planner.check.fleet import Report, apply_want, check_states
 from planner.check.stack import check_stack
 from planner.cli.check_inputs import image_stack, load_image, load_manifest, stack_with_image, views_with_image
-from planner.cli.inputs import FORMATS, load_facts, load_rules, load_target, matrix_option, read_text
+from planner.cli.inputs import FORMATS, load_facts, load_rules, load_stack, load_target, matrix_option
 from planner.diagnostics import Diagnostic, short
 from planner.errors import ExitCode, InputError
 from planner.fleet.fleet import Fleet, Node, build_fleet
@@ -23,7 +23,6 @@ from planner.model.version import contains, version_key
 from planner.report.console import colour_enabled, format_diagnostic, print_json
 from planner.stack.facts import fleet_views
 from planner.stack.image import Image
-from planner.stack.read import read_stack
 from planner.stack.schema import Stack
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def _stack(stack_path: Path | None, manifest_path: Path | None, image: Image | N
            matrices: MatrixSet) -> Stack:
     """Return the described machine with the image on it, or either alone."""
     if stack_path is not None:
-        stack = read_stack(read_text(stack_path), str(stack_path), matrices)
+        stack = load_stack(stack_path, matrices)
     elif manifest_path is not None:
         stack = load_manifest(manifest_path, matrices)
     elif image is not None:

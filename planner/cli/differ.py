@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from planner.check.differ import Row, differ
-from planner.cli.inputs import FORMATS, load_facts, load_rules, matrix_option, read_text
+from planner.cli.inputs import FORMATS, load_facts, load_rules, load_stack, matrix_option
 from planner.diagnostics import Diagnostic
 from planner.errors import InputError
 from planner.fleet.fleet import build_fleet
@@ -16,7 +16,6 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.report.console import format_table, print_json
 from planner.stack.facts import views_of
-from planner.stack.read import read_stack
 
 _MARKS = {"same": " ", "harmless": "~", "risky": "!", "breaks": "X", "unknown": "?"}
 
@@ -66,7 +65,7 @@ def _of_stacks(paths: Sequence[str], matrices: MatrixSet) -> list[tuple[str, Sta
     """Return each machine of each file; all that its frameworks and containers say is seen as one."""
     found: list[tuple[str, State]] = []
     for text in paths:
-        stack = read_stack(read_text(Path(text)), text, matrices)
+        stack = load_stack(Path(text), matrices)
         for machine in stack.machines:
             state: dict[str, tuple[str, ...]] = {}
             for view in machine.views:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from planner.cli.inputs import FORMATS, load_rules, matrix_option, read_text
+from planner.cli.inputs import FORMATS, load_rules, load_stack, matrix_option
 from planner.diagnostics import Diagnostic
 from planner.errors import InputError
 from planner.explain.rank import Explanation, explain
 from planner.explain.rules import Told, tell
 from planner.report.console import print_json
 from planner.report.explain_view import explanation_lines, rule_lines
-from planner.stack.read import read_stack
 
 BYTES_MAX = 64 * 1024 * 1024
 
@@ -29,7 +28,8 @@ Examples:
 @click.argument("code", required=False)
 @click.option("--message", help="The message itself.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="A log file.")
-@click.option("--stack", "stack_path", type=click.Path(path_type=Path), help="Description of the machine (YAML).")
+@click.option("--stack", "stack_path", type=click.Path(path_type=Path),
+              help="Description of the machine (YAML), or facts.json.")
 @matrix_option
 @click.option("-o", "--output", type=FORMATS, default="table", help="Format of what is printed.")
 def explain_command(code: str | None, message: str | None, log_path: Path | None, stack_path: Path | None,
@@ -50,7 +50,7 @@ def explain_command(code: str | None, message: str | None, log_path: Path | None
     if (message is not None) and (log_path is not None):
         raise click.UsageError("give --message or --log, not both")
     text = message if message is not None else _read(log_path)
-    stack = read_stack(read_text(stack_path), str(stack_path), matrices) if stack_path else None
+    stack = load_stack(stack_path, matrices) if stack_path else None
     _print(explain(text, stack, matrices), output)
 
 

@@ -15,10 +15,11 @@ from planner.data import data_dir
 from planner.diagnostics import Diagnostic
 from planner.documents import line_of, parse_yaml, validate
 from planner.errors import FactsError, InputError, PlannerError
-from planner.facts.schema import FactDocument
+from planner.facts.schema import FACTS_SCHEMA, FactDocument
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
 from planner.model.target import Target
+from planner.stack.schema import Stack
 
 FORMATS = click.Choice(["table", "json"])
 
@@ -62,6 +63,24 @@ def load_facts(path: Path) -> FactDocument:
             code="bad-json", subject=f"{path}:{line}", summary=f"cannot parse JSON: {exc}",
             hint="write it again with: planner discover -i INVENTORY --out facts.json")) from exc
     return validate(FactDocument, raw, name=str(path), error=FactsError)
+
+
+def load_stack(path: Path, matrices: MatrixSet) -> Stack:
+    """Read the description of a machine; the facts of a discovery serve, too.
+
+    Raises:
+        PlannerError: It is missing, no YAML, or holds unknown keys; names file and line.
+    """
+    from planner.stack.read import read_stack
+
+    text = read_text(path)
+    if f'"{FACTS_SCHEMA}"' not in text:
+        return read_stack(text, str(path), matrices)
+    from planner.fleet.fleet import build_fleet
+    from planner.stack.facts import stack_of_fleet
+
+    fleet = build_fleet(load_facts(path), matrices)
+    return stack_of_fleet((*fleet.nodes, *fleet.watched), matrices)
 
 
 def load_target(path: Path) -> Target:

@@ -16,7 +16,7 @@ from planner.fleet.state import service_versions
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.version import version_key
-from planner.stack.schema import View
+from planner.stack.schema import Described, Stack, View
 from planner.stack.values import build_of, local_part, terms, versions
 
 _WHEELS = {"cudnn": "cudnn", "nccl": "nccl", "nvshmem": "nvshmem", "cublas": "cublas", "cufft": "cufft",
@@ -63,6 +63,11 @@ def fleet_views(nodes: Sequence[Node], matrices: MatrixSet) -> tuple[list[View],
                 domains.setdefault((kind, name), {}).setdefault(id(node.state), []).append(node)
     return views, {key: [(short([n.name for n in same]), same[0].state) for same in by_state.values()]
                    for key, by_state in sorted(domains.items()) if len(by_state) > 1}
+
+
+def stack_of_fleet(nodes: Sequence[Node], matrices: MatrixSet) -> Stack:
+    """Return nodes of a discovery as a stack description would say them."""
+    return Stack(tuple(Described(n.name, views_of(n.name, n.facts, n.state, n.environment, matrices)) for n in nodes))
 
 
 def _kept(facts: FactSet) -> Values:
