@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,28 @@ TARGETS: dict[str, dict[str, Any]] = {
     "cuda-13.1-beside": {"cuda_toolkits": {"present": ["13.1"], "default": "13.1"}},
 }
 TEXT_MAX = 6000
+_PTX = ".version {version}\n.target {target}\n.address_size 64\n.visible .entry nothing() {{ ret; }}\n"
+# name -> (CUDA_VISIBLE_DEVICES or None, PTX that is given to the driver)
+PROVOKED = {
+    "ptx-newer-than-the-driver": (None, _PTX.format(version="9.9", target="sm_90")),
+    "ptx-for-another-gpu": (None, _PTX.format(version="8.7", target="sm_120")),
+    "ptx-that-is-none": (None, "this is no PTX"),
+    "no-visible-device": ("", ""),
+}
+PROVOKE = """
+import ctypes, sys
+from planner.probe.cuda import CudaError, Driver
+try:
+    driver, device, context, module = Driver(), ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+    driver.call("cuInit", 0)
+    driver.call("cuDeviceGet", ctypes.byref(device), 0)
+    driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    driver.call("cuCtxSetCurrent", context)
+    driver.call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(sys.argv[1].encode()))
+    print("the driver took it")
+except CudaError as exc:
+    print(exc)
+"""
 
 
 def main() -> int:
@@ -56,6 +79,10 @@ def collect(folder: Path) -> dict[str, Any]:
     by_hand = probe_by_hand(folder)
     run(steps, folder, "discover", "-i", "hosts.json", "--out", "facts.json")
     run(steps, folder, "check", "--facts", "facts.json", "-o", "json")
+    messages = provoke(folder)
+    for message in messages.values():
+        run(steps, folder, "explain", "--message", message, "-o", "json")
+        run(steps, folder, "explain", "--message", message, "--stack", "facts.json", "-o", "json")
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     facts_set = next(iter(facts["fact_sets"].values()), {})
     driver = str(facts_set.get("driver", {}).get("loaded"))
@@ -73,7 +100,21 @@ def collect(folder: Path) -> dict[str, Any]:
             "command": "python benchmarks/gpu_evidence.py --out benchmarks/evidence",
             "gpu": gpus[0] if gpus else "none",
             "gpus": len(gpus), "driver": driver, "python": sys.version.split()[0], "facts": facts_set,
-            "probe_by_hand": by_hand, "steps": steps}
+            "probe_by_hand": by_hand, "provoked": messages, "steps": steps}
+
+
+def provoke(folder: Path) -> dict[str, str]:
+    """Make this machine's driver refuse things on purpose; returns what it said, in its own words.
+
+    Each is tried in a process of its own; nothing is left on the GPU.
+    """
+    said = {}
+    for name, (visible, ptx) in PROVOKED.items():
+        environment = {**os.environ, **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})}
+        done = subprocess.run([sys.executable, "-c", PROVOKE, ptx], cwd=folder, env=environment, capture_output=True,
+                              text=True, check=False, timeout=60)
+        said[name] = (done.stdout or done.stderr).strip()
+    return said
 
 
 def probe_by_hand(folder: Path) -> dict[str, Any]:
