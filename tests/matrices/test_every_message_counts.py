@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
@@ -115,18 +114,19 @@ def standing(cause: Cause, signature: Signature, attempts: Attempts) -> str:
     """Return what facts and words can make of a cause: ``first``, ``raised``, or ``second`` whatever is known."""
     families = {f for c in signature.causes for f in c.judged_by}
     matrices = attempts.matrices
+    told_apart = tuple(c.model_copy(update={"summary": f"cause {i}"}) for i, c in enumerate(signature.causes))
     small = replace(
-        matrices, signatures=(signature,), families={},
+        matrices, signatures=(signature.model_copy(update={"causes": told_apart}),), families={},
         across=tuple(r for r in matrices.across if r.family in families),
         claims=tuple(c for c in matrices.claims if c.family in families),
         lockstep=tuple(g for g in matrices.lockstep if g.family in families))
-    summary = re.compile(".*".join(map(re.escape, re.split(r"\{[a-z_]+\}", cause.summary))), re.DOTALL)
+    mine = f"cause {signature.causes.index(cause)}"
     shares = []
     for words, states in attempts.of(cause, signature):
         stack = Stack(tuple(Described(f"m{i}", (View(f"m{i}", s),)) for i, s in enumerate(states))) if states else None
         for example in signature.examples:
             told = explain(f"{example}\n{words}", stack, small).causes
-            if told[0].root_cause == cause.root_cause and summary.fullmatch(told[0].summary):
+            if told[0].summary == mine:
                 return "first"
             shares.append(next((c.confidence for c in told if c.root_cause == cause.root_cause), 0.0))
     plain = signature.strength * cause.prior / sum(c.prior for c in signature.causes) / (signature.strength + 0.12)
