@@ -28,6 +28,7 @@ _CERTAIN = 0.97
 _ASKED_FROM = 0.08           # causes below this share need no facts
 _QUESTIONS_MAX = 6
 _OTHER = "other"
+_PREPOSITIONS = frozenset({"of", "by", "than", "for", "with", "to", "from", "on", "in", "and", "that", "refuses"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +164,26 @@ def _told(cause: Cause, reasons: Sequence[str], match: Match, known: _Known, mat
 
 
 def _filled(template: str, known: _Known) -> str:
-    def value(match: re.Match[str]) -> str:
-        found = next((s[match.group(1)] for s in known.states if s.get(match.group(1))), None)
-        return " and ".join(found) if found else "(not known)"
-    return re.sub(r"\{([a-z_]+)\}", value, template)
+    """Put values for names; a name without a value leaves the sentence, and its brackets with it."""
+    values = {name: next((" and ".join(s[name]) for s in known.states if s.get(name)), "")
+              for name in set(re.findall(r"\{([a-z_]+)\}", template))}
+
+    def bracketed(match: re.Match[str]) -> str:
+        return match.group() if all(values[n] for n in re.findall(r"\{([a-z_]+)\}", match.group())) else ""
+
+    def plain(match: re.Match[str]) -> str:
+        before, word, name = match.group(1) or "", match.group(2), match.group(3)
+        if values[name]:
+            return f"{before}{word} {values[name]}"
+        if word in _PREPOSITIONS:
+            return f"{before}{word} an unknown version"
+        if before.strip() in _PREPOSITIONS and word.islower():
+            return f"{before}the {word}"
+        return f"The {word.lower()}" if not match.start() and word.istitle() and not before else f"{before}{word}"
+
+    text = re.sub(r" ?\([^()]*\{[a-z_]+\}[^()]*\)", bracketed, template)
+    text = re.sub(r"(?:(\b\w+ ))?(\b\w+) \{([a-z_]+)\}", plain, text)
+    return re.sub(r"\{([a-z_]+)\}", lambda m: values[m.group(1)] or "an unknown version", text)
 
 
 def _wanted(cause: Cause, known: _Known) -> list[str]:

@@ -57,7 +57,7 @@ def test_a_broken_rule_proves_and_a_kept_one_refutes(matrices: MatrixSet) -> Non
 
 def test_what_the_message_says_is_a_fact(matrices: MatrixSet) -> None:
     explanation = explain("engine 2.0 coughs", None, matrices)
-    assert explanation.causes[0].summary == "Engine 2.0 is too old for blades (not known)"
+    assert explanation.causes[0].summary == "Engine 2.0 is too old for the blades"
     assert explanation.causes[0].why[0] == "the message: engine 2.0 coughs"
 
 
