@@ -29,7 +29,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "newer-branch": {"driver": ">=590"},
     "cuda-13.1-beside": {"cuda_toolkits": {"present": ["13.1"], "default": "13.1"}},
 }
-TEXT_MAX = 6000
+TEXT_MAX = 20_000
 _PTX = ".version {version}\n.target {target}\n.address_size 64\n.visible .entry nothing() {{ ret; }}\n"
 # name -> (CUDA_VISIBLE_DEVICES or None, PTX that is given to the driver)
 PROVOKED = {
@@ -79,6 +79,7 @@ def collect(folder: Path) -> dict[str, Any]:
     by_hand = probe_by_hand(folder)
     run(steps, folder, "discover", "-i", "hosts.json", "--out", "facts.json")
     run(steps, folder, "check", "--facts", "facts.json", "-o", "json")
+    run(steps, folder, "check", "--python", sys.executable, "--facts", "facts.json", "-o", "json")
     messages = provoke(folder)
     for message in messages.values():
         run(steps, folder, "explain", "--message", message, "-o", "json")

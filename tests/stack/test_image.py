@@ -140,7 +140,7 @@ NEWER = "container_newer_than_driver"
 @pytest.mark.parametrize(("gpu", "driver", "container", "expected"), [
     ("RTX 3090", "535.183.01", "{image: 'nvidia/cuda:13.0.2-base-ubuntu24.04'}", {("error", NEWER)}),
     ("RTX 3090", "550.163.01", "{image: 'nvidia/cuda:12.8.1-base-ubuntu24.04'}", {("warning", NEWER)}),
-    ("RTX 3090", "550.163.01", "{cuda: '12.8'}", set()),                 # minor-version compatibility, no list
+    ("RTX 3090", "550.163.01", "{cuda: '12.8'}", {("warning", NEWER)}),  # built upon nvidia/cuda, as most are: refused
     ("RTX 3090", "535.183.01", "{image: 'nvidia/cuda:12.4.1-base-ubuntu22.04'}", set()),
     ("RTX 3090", "580.95.05", "{image: 'nvidia/cuda:13.0.2-base-ubuntu24.04'}", set()),
     ("H100", "535.274.02", "{image: 'nvidia/cuda:13.0.2-base-ubuntu24.04'}", set()),
