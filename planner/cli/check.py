@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from planner.check.fleet import Report, apply_want, check_states
+from planner.check.fleet import Report
 from planner.check.stack import check_stack
-from planner.cli.check_inputs import image_stack, load_image, load_manifest, stack_with_image, views_with_image
-from planner.cli.inputs import FORMATS, load_facts, load_rules, load_stack, load_target, matrix_option
-from planner.diagnostics import Diagnostic, short
-from planner.errors import ExitCode, InputError
-from planner.fleet.fleet import Fleet, Node, build_fleet
+from planner.cli.inputs import FORMATS, load_rules, load_stack, load_target, located, matrix_option
+from planner.errors import ExitCode
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import State
-from planner.model.target import Target
-from planner.model.version import contains, version_key
 from planner.report.console import colour_enabled, format_diagnostic, print_json
-from planner.stack.facts import fleet_views
-from planner.stack.image import Image
 from planner.stack.schema import Stack
 
+# What reads facts, images and environments is imported where it is used: one described machine is answered at once.
 if TYPE_CHECKING:
     from planner.cli.check_python import LoadedEnvironment
+    from planner.stack.image import Image
+
 
 @click.command(epilog="""\b
 Examples:
@@ -66,36 +61,44 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
     if facts_path is None and (names or target_path):
         raise click.UsageError("--node and --target go with --facts")
     matrices = load_rules(overlays)
-    image = load_image(image_name) if image_name else None
+    image = _image(image_name)
     environment = _environment(python_path, requirements_path)
     if facts_path is None:
         stack = _stack(stack_path, manifest_path, image, image_name or "", matrices)
         if environment is not None:
             stack = environment.on_stack(stack, matrices)
         return _print_stack(check_stack(stack, matrices), output)
-    fleet = build_fleet(load_facts(facts_path), matrices)
-    nodes = _named(fleet, names)
+    from planner.cli.check_fleet import judge_fleet
+
     target = load_target(target_path) if target_path else None
-    seen, domains = fleet_views(nodes, matrices)
-    views = _states(nodes, target, matrices) if target else ((v.subject, v.state) for v in seen)
-    notes: list[str] = []
-    if image is not None:
-        views = views_with_image(views, image, image_name or "", matrices, notes)
-    if environment is not None:
-        views = environment.on_views(views, matrices, notes)
-    report = check_states(views, matrices, {} if target else domains, notes)
+    with located(target_path) if target_path else nullcontext():
+        fleet, count, report = judge_fleet(facts_path, names, target, image, image_name or "", environment, matrices)
+    left = [{"node": n.name, "reason": n.reason, "detail": n.detail} for n in fleet.left_out]
     if output == "json":
-        print_json({
-            **_document(report),
-            "left_out": [{"node": n.name, "reason": n.reason, "detail": n.detail} for n in fleet.left_out]})
-    else:
-        _print(report, fleet, len(nodes))
-    return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
+        print_json({**_document(report), "left_out": left})
+        return _code(report)
+    _print_findings(report)
+    for node in left:
+        click.echo(f"left out: {node['node']}: {node['reason']}, {node['detail']}")
+    click.echo(f"{count} nodes: {_totals(report)}")
+    return _code(report)
+
+
+def _image(name: str | None) -> Image | None:
+    if name is None:
+        return None
+    from planner.cli.check_inputs import load_image
+
+    return load_image(name)
 
 
 def _stack(stack_path: Path | None, manifest_path: Path | None, image: Image | None, image_name: str,
            matrices: MatrixSet) -> Stack:
     """Return the described machine with the image on it, or either alone."""
+    if stack_path is not None and image is None:
+        return load_stack(stack_path, matrices)
+    from planner.cli.check_inputs import image_stack, load_manifest, stack_with_image
+
     if stack_path is not None:
         stack = load_stack(stack_path, matrices)
     elif manifest_path is not None:
@@ -118,6 +121,10 @@ def _print_stack(report: Report, output: str) -> int:
     else:
         _print_findings(report)
         click.echo(_totals(report))
+    return _code(report)
+
+
+def _code(report: Report) -> int:
     return int(ExitCode.FINDINGS if report.has_errors else ExitCode.DONE)
 
 
@@ -128,68 +135,6 @@ def _environment(python_path: Path | None, requirements_path: Path | None) -> Lo
     from planner.cli.check_python import load_environment
 
     return load_environment(python_path, requirements_path)
-
-
-def _named(fleet: Fleet, names: tuple[str, ...]) -> tuple[Node, ...]:
-    known = {n.name: n for n in (*fleet.nodes, *fleet.watched)}
-    for name in names:
-        if name not in known:
-            left = next((n for n in fleet.left_out if n.name == name), None)
-            why = f"it was left out: {left.detail}" if left else f"the facts name no node {name!r}"
-            raise InputError(Diagnostic(code="unknown-node", subject=name, summary=why, hint="run: planner discover"))
-    return tuple(known[name] for name in names) if names else tuple(known.values())
-
-
-def _states(nodes: tuple[Node, ...], target: Target, matrices: MatrixSet) -> Iterator[tuple[str, State]]:
-    """Yield the wanted state of every group of equal nodes, named after the group."""
-    from planner.schedule.cohorts import check_components
-    from planner.schedule.problems import want_for
-
-    check_components(target, matrices)
-    groups: dict[tuple[object, ...], list[Node]] = {}
-    for node in nodes:
-        groups.setdefault((node.pool, tuple(sorted(node.state.items()))), []).append(node)
-    for members in groups.values():
-        wanted = _wanted(members[0], want_for(target, members[0].pool), matrices)
-        yield short([n.name for n in members]), apply_want(members[0].state, wanted)
-
-
-def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
-    """Return the values that a target's wishes come to on a node, repositories not asked."""
-    from planner.schedule.problems import goals_of
-
-    assert isinstance(want, dict)
-    wanted: dict[str, tuple[str, ...]] = {}
-    for name, goal in goals_of(want).items():
-        values = node.state.get(name, ())
-        if goal.met_by(values):
-            continue
-        if goal.want:
-            wanted[name] = (_newest_release(name, goal.want, matrices),)
-        else:
-            kept = [v for v in values if not any(contains(a, v) for a in goal.absent)]
-            new = [_newest_release(name, p, matrices) for p in goal.present if not any(contains(p, v) for v in kept)]
-            wanted[name] = tuple(sorted({*kept, *new}, key=version_key))
-    if not matrices.lockstep:
-        return wanted
-    for group in matrices.lockstep:
-        lead = next((c for c in group.components if c in wanted), None)
-        if lead and group.relation == "equal":
-            wanted |= {c: wanted[lead] for c in group.components if node.state.get(c) and c not in wanted}
-    return wanted
-
-
-def _newest_release(component: str, wanted: str, matrices: MatrixSet) -> str:
-    """Return the newest known release in a range, or the bound as it was written when none is known."""
-    known = [r.version for r in matrices.releases.get(component, ()) if contains(wanted, r.version)]
-    return known[-1] if known else wanted.strip("=<>!~ ").split(" ")[0].removesuffix(".*")
-
-
-def _print(report: Report, fleet: Fleet, count: int) -> None:
-    _print_findings(report)
-    for node in fleet.left_out:
-        click.echo(f"left out: {node.name}: {node.reason}, {node.detail}")
-    click.echo(f"{count} nodes: {_totals(report)}")
 
 
 def _print_findings(report: Report) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,16 @@ from planner.data import data_dir
 from planner.diagnostics import Diagnostic
 from planner.documents import line_of, parse_yaml, validate
 from planner.errors import FactsError, InputError, PlannerError
-from planner.facts.schema import FACTS_SCHEMA, FactDocument
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
-from planner.model.target import Target
-from planner.stack.schema import Stack
+
+# Documents' classes are imported where they are read: a verb pays for those it takes only.
+if TYPE_CHECKING:
+    from planner.facts.schema import FactDocument
+    from planner.model.target import Target
+    from planner.stack.schema import Stack
+
+FACTS_SCHEMA = "planner.facts/1"
 
 FORMATS = click.Choice(["table", "json"])
 
@@ -54,6 +59,8 @@ def load_facts(path: Path) -> FactDocument:
     Raises:
         FactsError: It is missing, broken, or of another schema.
     """
+    from planner.facts.schema import FactDocument
+
     text = read_text(path, FactsError)
     try:
         raw: Any = json.loads(text)
@@ -89,6 +96,8 @@ def load_target(path: Path) -> Target:
     Raises:
         InputError: It is missing, no YAML, or not a target; names file and line.
     """
+    from planner.model.target import Target
+
     text = read_text(path)
     raw = parse_yaml(text, name=str(path))
     return validate(Target, raw, name=str(path), text=text)

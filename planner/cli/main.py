@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Final, NamedTuple
 
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     if not __debug__:
         sys.exit("planner refuses to run under python -O: its own consistency checks would be dropped")
+    # No plugin of pydantic is wanted, and looking for some reads every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(invoke(argv))
 
 

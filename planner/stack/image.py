@@ -87,12 +87,12 @@ def image_of(entry: Any) -> Image:
         said["container_cuda"] = versions(entry["cuda"])
     if "driver" in entry:
         said["container_driver"] = ("yes" if entry["driver"] else "no",)
-    packages = entry.get("packages")
+    packages = entry.get("packages") if isinstance(entry.get("packages"), list | tuple | dict) else ()
     known = ("image", "cuda", "driver", "env", "labels", "packages")
     return Image(
         reference=str(entry.get("image") or "").strip(), env=_env(entry.get("env")),
         labels=_labels(entry.get("labels")),
-        packages=frozenset(re.split(r"[=\s]", str(p), maxsplit=1)[0] for p in packages or ()) if packages else None,
+        packages=frozenset(re.split(r"[=\s]", str(p), maxsplit=1)[0] for p in packages) if packages else None,
         said=said, unread=tuple(sorted({str(k) for k in entry} - set(known))))
 
 

@@ -9,7 +9,6 @@ from planner.documents import parse_yaml, validate
 from planner.errors import InputError
 from planner.matrix.index import MatrixSet
 from planner.model.version import version_key
-from planner.stack.image import image_of, image_values
 from planner.stack.schema import Described, Machine, Stack, StackFile, View
 from planner.stack.values import build_of, count, local_part, terms, versions, words
 
@@ -202,6 +201,8 @@ def _framework(entry: Any, matrices: MatrixSet, notes: list[str]) -> tuple[str, 
 
 
 def _container(entry: Any, state: Values, matrices: MatrixSet, notes: list[str]) -> tuple[str, Values]:
+    from planner.stack.image import image_of, image_values  # few descriptions have a container
+
     image = image_of(entry)
     own, unread = image_values(image, state, matrices)
     notes += unread
