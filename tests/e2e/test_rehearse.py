@@ -24,7 +24,7 @@ TARGET = """schema: planner.target/1
 name: rehearsed
 policy: production
 want: {driver: "DRIVER"}
-rollout: {max_unavailable: 1, soak_minutes: 30}
+rollout: {max_unavailable: 2, soak_minutes: 30}
 """
 
 
