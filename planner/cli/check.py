@@ -30,6 +30,7 @@ Examples:
   planner check --facts facts.json --target target.yml   the fleet as the target wants it
   planner check --stack bug-report.yml                   one machine, or several, as a person describes them
   planner check --facts facts.json --image nvidia/cuda:13.0.2-base-ubuntu24.04   an image on every node
+  planner check --facts facts.json --since-rollout bundle/   which nodes are no longer what a rollout made them
   planner check --image inspect.json                     an image alone (docker inspect, skopeo inspect --config)
   planner check --manifest packages.txt                  a VM image (dpkg-query -W, rpm -qa)
   planner check --python venv/bin/python --stack machine.yml   a Python environment on a machine
@@ -40,6 +41,8 @@ Examples:
 @click.option("--node", "names", multiple=True, help="Judge this node only; may be repeated.")
 @click.option("--target", "target_path", type=click.Path(path_type=Path),
               help="Judge the wanted end state, not the present one.")
+@click.option("--since-rollout", "bundle", type=click.Path(path_type=Path),
+              help="Bundle of a rollout that is over: tell which nodes changed since, or went back.")
 @click.option("--image", "image_name", help="Container image: a reference, or a file that describes it.")
 @click.option("--manifest", "manifest_path", type=click.Path(path_type=Path), help="Package list of a VM image.")
 @click.option("--python", "python_path", type=click.Path(path_type=Path),
@@ -50,7 +53,7 @@ Examples:
 @click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
 def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ...], target_path: Path | None,
           image_name: str | None, manifest_path: Path | None, python_path: Path | None,
-          requirements_path: Path | None, overlays: tuple[Path, ...], output: str) -> int:
+          requirements_path: Path | None, bundle: Path | None, overlays: tuple[Path, ...], output: str) -> int:
     """Judge nodes by the matrices: supported, unsupported, or not known; each with its source. Exit 3 on errors."""
     machines = [path for path in (facts_path, stack_path, manifest_path) if path is not None]
     on_it = [given for given in (image_name, python_path, requirements_path) if given is not None]
@@ -58,8 +61,8 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
         raise click.UsageError("give one of --facts, --stack and --manifest, or --image, --python, --requirements")
     if len(on_it) > 1:
         raise click.UsageError("give one of --image, --python and --requirements")
-    if facts_path is None and (names or target_path):
-        raise click.UsageError("--node and --target go with --facts")
+    if facts_path is None and (names or target_path or bundle):
+        raise click.UsageError("--node, --target and --since-rollout go with --facts")
     matrices = load_rules(overlays)
     image = _image(image_name)
     environment = _environment(python_path, requirements_path)
@@ -72,7 +75,8 @@ def check(facts_path: Path | None, stack_path: Path | None, names: tuple[str, ..
 
     target = load_target(target_path) if target_path else None
     with located(target_path) if target_path else nullcontext():
-        fleet, count, report = judge_fleet(facts_path, names, target, image, image_name or "", environment, matrices)
+        fleet, count, report = judge_fleet(facts_path, names, target, image, image_name or "", environment,
+                                           bundle, matrices)
     left = [{"node": n.name, "reason": n.reason, "detail": n.detail} for n in fleet.left_out]
     if output == "json":
         print_json({**_document(report), "left_out": left})

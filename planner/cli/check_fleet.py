@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.check.fleet import Report, apply_want, check_states
+from planner.check.since import since_rollout
 from planner.cli.check_inputs import views_with_image
 from planner.cli.inputs import load_facts
 from planner.diagnostics import Diagnostic, short
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def judge_fleet(facts_path: Path, names: tuple[str, ...], target: Target | None, image: Image | None, image_name: str,
-                environment: LoadedEnvironment | None, matrices: MatrixSet) -> tuple[Fleet, int, Report]:
+                environment: LoadedEnvironment | None, bundle: Path | None, matrices: MatrixSet
+                ) -> tuple[Fleet, int, Report]:
     """Judge the nodes of a discovery.
 
     Args:
@@ -34,6 +37,7 @@ def judge_fleet(facts_path: Path, names: tuple[str, ...], target: Target | None,
         image: A container image on every node.
         image_name: How the user wrote it.
         environment: A Python environment on every node.
+        bundle: A rollout that is over; its nodes are compared with its goals.
         matrices: What is known.
 
     Returns:
@@ -48,7 +52,21 @@ def judge_fleet(facts_path: Path, names: tuple[str, ...], target: Target | None,
         views = views_with_image(views, image, image_name, matrices, notes)
     if environment is not None:
         views = environment.on_views(views, matrices, notes)
+    if bundle is not None:
+        views = chain(views, _since(nodes, bundle))
     return fleet, len(nodes), check_states(views, matrices, {} if target else domains, notes)
+
+
+def _since(nodes: tuple[Node, ...], bundle: Path) -> Iterator[tuple[str, State]]:
+    """Yield for every node of a rollout what has become of its goal."""
+    from planner.emit.write import read_bundle
+
+    cohorts = {name: cohort for cohort in read_bundle(bundle).cohorts for name in cohort.nodes}
+    for node in nodes:
+        cohort = cohorts.get(node.name)
+        if cohort is not None and cohort.steps:
+            moved = sorted({change.component for step in cohort.steps for change in step.changes})
+            yield node.name, since_rollout(node.state, cohort.start, cohort.goal, moved)
 
 
 def _named(fleet: Fleet, names: tuple[str, ...]) -> tuple[Node, ...]:
