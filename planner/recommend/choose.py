@@ -119,7 +119,7 @@ def _choose(component: str, work: _Work, policy: Policy, scorer: Scorer, matrice
         if refusal:
             work.kept_back.append(f"{component} {values[-1]}: {refusal}")
             continue
-        because = _because(component, now[-1], values[-1], stay, rank, matrices)
+        because = _because(component, values[-1], stay, rank, policy, matrices)
         work.choices.append(Choice(component, now, values, because))
         work.state = dict(state)
         return
@@ -176,8 +176,8 @@ def want_of(choices: Sequence[Choice], matrices: MatrixSet) -> dict[str, str | d
     return {c.component: {"present": list(c.to)} if matrices.is_many(c.component) else c.to[-1] for c in choices}
 
 
-def _because(component: str, now: str, to: str, stay: tuple[int, ...], rank: tuple[int, ...], matrices: MatrixSet
-             ) -> tuple[str, ...]:
+def _because(component: str, to: str, stay: tuple[int, ...], rank: tuple[int, ...], policy: Policy,
+             matrices: MatrixSet) -> tuple[str, ...]:
     release = _branch_release(component, to, matrices)
     reasons = []
     if release is not None and release.branch_type:
@@ -185,9 +185,11 @@ def _because(component: str, now: str, to: str, stay: tuple[int, ...], rank: tup
         reasons.append(f"branch type {release.branch_type}{until}")
     if rank[0] != stay[0]:
         reasons.append(f"{stay[0]} rules broken now, {rank[0]} then")
+    if policy == "development":
+        reasons.append("the newest that works and can be had")
     elif rank[1] < stay[1]:
         reasons.append(f"{stay[1]} known problems now, {rank[1]} then")
-    return tuple(reasons) or (f"newest that works ({component} {now} -> {to})",)
+    return tuple(reasons)
 
 
 def as_target(advice: Sequence[Advice], policy: Policy, name: str, matrices: MatrixSet) -> Mapping[str, object]:

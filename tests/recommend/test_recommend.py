@@ -76,3 +76,5 @@ def test_written_targets_can_be_planned(tmp_path: Path, capsys: pytest.CaptureFi
     assert document["policy"] == "development"
     newest = {c["class"]: {x["component"]: x["to"] for x in c["choices"]} for c in document["classes"]}
     assert any("cuda_toolkits" in choices for choices in newest.values())
+    reasons = {r for c in document["classes"] for x in c["choices"] for r in x["because"]}
+    assert not any("known problems" in reason for reason in reasons)
