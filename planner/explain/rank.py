@@ -1,7 +1,8 @@
 """Ranks causes of a message: shares of each cause among all reports, moved by facts, by rules and by other words.
 
 Odds multiply: a fact that makes a cause five times as likely counts five. Rules of the matrices speak where a cause
-names families of them: a broken rule proves the cause, kept rules speak against it.
+names families of them: a broken rule proves the cause, kept rules speak against it. A rule between nodes says more
+than its severity: nodes that differ are rare, and where some work and others do not, what differs is where to look.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from planner.matrix.schema import Cause, Condition, State
 from planner.stack.schema import Stack
 
 _PROVED = {"error": 12.0, "warning": 3.0, "info": 1.2}
+_PROVED_BETWEEN = 6.0        # at least, for a rule between nodes of warning severity
+_RESULTS_DIFFER = 4.0        # for causes between nodes, where some nodes work and others do not
 _KEPT = 0.2                  # rules that speak for the cause are known to hold
 _ELSEWHERE = 0.25            # weight of a proved conflict that no matched message speaks of
+_BESIDE = 0.12               # … of a conflict that is likely only, and of nodes that differ
 _DOUBT = 0.12                # what stays open whatever is known
 _CERTAIN = 0.97
 _ASKED_FROM = 0.08           # causes below this share need no facts
@@ -67,6 +71,8 @@ class _Known:
     states: list[State]
     judgements: Sequence[Judgement]
     text: str
+    between: frozenset[str] = frozenset()               # names of rules between nodes
+    families_between: frozenset[str] = frozenset()      # their families, where nodes do not see the same result
     broken: Mapping[str, list[Judgement]] = field(default_factory=dict)      # family -> judgements
     kept: frozenset[tuple[str, str]] = frozenset()      # family and cause of rules that hold, none of them broken
 
@@ -89,7 +95,7 @@ def explain(message: str, stack: Stack | None, matrices: MatrixSet) -> Explanati
         matrices: Signatures and rules.
     """
     lines = clean_lines(message)
-    matches = tuple(find(lines, matrices.signatures))
+    matches = tuple(find(lines, matrices.signatures, matrices.needed_words))
     known = _known(matches, stack, "\n".join(lines), matrices)
     scores: dict[str, float] = defaultdict(float)
     best: dict[str, tuple[float, Explained]] = {}
@@ -117,10 +123,14 @@ def _known(matches: Sequence[Match], stack: Stack | None, text: str, matrices: M
         states: list[State] = [said] if said else []
         views = [("the message", said)] if said else []
         return _Known(states, judge_views(views, matrices), text)
+    between = frozenset(rule.name for rule in matrices.across)
+    differ = len({m.result.strip().lower() for m in stack.machines if m.result.strip()}) > 1
+    families = frozenset(rule.family for rule in matrices.across) if differ else frozenset[str]()
     # What the message says fills gaps; what a person has stated stands.
     views = [(v.subject, {**said, **v.state}) for v in stack.views]
     members = [(m.name, {**said, **m.views[0].state}) for m in stack.machines]
-    return _Known([state for _, state in views], judge_views(views, matrices, members, stack.domains), text)
+    return _Known([state for _, state in views], judge_views(views, matrices, members, stack.domains), text,
+                  between, families)
 
 
 def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list[str]]:
@@ -136,13 +146,22 @@ def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list
     broken = [j for family in cause.judged_by for j in known.broken.get(family, ())
               if j.root_cause in ("", cause.root_cause)]
     if broken:
-        strongest = max(broken, key=lambda j: _PROVED[j.severity])
-        value *= _PROVED[strongest.severity]
+        strongest = max(broken, key=lambda j: _proof(j, known))
+        value *= _proof(strongest, known)
         reasons.append(strongest.statement)
     elif any((family, root) in known.kept for family in cause.judged_by for root in ("", cause.root_cause)):
         # A rule of the family that is about another cause says nothing of this one.
         value *= _KEPT
+    elif known.families_between.intersection(cause.judged_by):
+        value *= _RESULTS_DIFFER
+        reasons.append("the nodes do not all see the same result")
     return value, reasons
+
+
+def _proof(judged: Judgement, known: _Known) -> float:
+    """Return how many times as likely a broken rule makes the cause that it speaks of."""
+    plain = _PROVED[judged.severity]
+    return max(plain, _PROVED_BETWEEN) if judged.rule in known.between and judged.severity == "warning" else plain
 
 
 def _all_hold(conditions: Mapping[str, Condition], states: Sequence[State], matrices: MatrixSet) -> bool | None:
@@ -193,14 +212,21 @@ def _wanted(cause: Cause, known: _Known) -> list[str]:
 
 def _add_conflicts(scores: dict[str, float], best: dict[str, tuple[float, Explained]], known: _Known, matched: bool,
                    matrices: MatrixSet) -> None:
-    """Let conflicts that rules prove stand beside what messages speak of; alone they are the answer."""
-    for judgements in known.broken.values():
-        for judged in judgements:
-            if judged.severity != "error" or not judged.root_cause or judged.root_cause in best:
+    """Let conflicts that rules prove stand beside what messages speak of; alone they are the answer.
+
+    A conflict that is only likely is told where no message is known, or where it is between nodes.
+    """
+    every = [j for judgements in known.broken.values() for j in judgements if j.root_cause not in ("", *best)]
+    for severity in ("error", "warning"):
+        for judged in every:
+            if judged.severity != severity or (severity == "warning" and (
+                    judged.root_cause == _OTHER or (matched and judged.rule not in known.between))):
                 continue
-            weight = _ELSEWHERE if matched else 1.0
+            weight = _BESIDE if severity == "warning" else _ELSEWHERE if matched else 1.0
+            if weight <= scores[judged.root_cause]:
+                continue
             finding = finding_of(judged, ["this machine"], matrices)
-            scores[judged.root_cause] = max(scores[judged.root_cause], weight)
+            scores[judged.root_cause] = weight
             best[judged.root_cause] = (weight, Explained(judged.root_cause, 0.0, finding.summary, finding.why,
                                                          finding.hint, finding.sources))
     if not best:

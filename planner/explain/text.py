@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from planner.explain.literals import clauses
+from planner.matrix.literals import Clause
 from planner.matrix.schema import Signature
 
 LINES_MAX = 200_000
@@ -46,9 +46,16 @@ def clean_lines(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
-def find(lines: Sequence[str], signatures: Sequence[Signature]) -> Iterator[Match]:
-    """Yield every signature that a line matches, in the order of the matrices."""
-    haystack = _Haystack(lines)
+def find(lines: Sequence[str], signatures: Sequence[Signature], needed: Mapping[str, tuple[Clause, ...]]
+         ) -> Iterator[Match]:
+    """Yield every signature that a line matches, in the order of the matrices.
+
+    Args:
+        lines: ``clean_lines``.
+        signatures: What is looked for.
+        needed: Pattern -> words without which it cannot match; patterns that cannot are not even compiled.
+    """
+    haystack = _Haystack(lines, needed)
     for signature in signatures:
         first, count = "", 0
         facts: dict[str, str] = {}
@@ -69,16 +76,19 @@ def find(lines: Sequence[str], signatures: Sequence[Signature]) -> Iterator[Matc
 class _Haystack:
     """The lines of a message. Of a long one a pattern reads only lines that hold the words it needs."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Sequence[str], needed: Mapping[str, tuple[Clause, ...]]) -> None:
+        self._lines, self._needed = lines, needed
         self._whole = "\n".join(lines)
+        self._all = self._whole.lower()
         self._lower = [line.lower() for line in lines] if len(self._whole) > _LONG else []
         self._seen: dict[str, frozenset[int]] = {}
 
     def worth_reading(self, pattern: str) -> str:
         """Return the lines that a pattern could match, with their neighbours: a message may break over two lines."""
-        needed = clauses(pattern) if self._lower else ()
-        if not needed:
+        needed = self._needed.get(pattern, ())
+        if any(not any(word in self._all for word in words) for words in needed):
+            return ""
+        if not needed or not self._lower:
             return self._whole
         numbers: frozenset[int] | None = None
         for words in needed:

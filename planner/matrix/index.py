@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from planner.matrix.literals import Clause
 from planner.matrix.schema import (
     Across,
     Claim,
@@ -37,6 +38,7 @@ class MatrixSet:
     Attributes:
         files: Claim, lockstep, family or package-set name -> the file it stands in.
         replaced: Name -> the file whose entry an overlay has replaced.
+        needed_words: Pattern of a signature -> words without which it cannot match.
         digest: Over the canonical content of all files, in order.
     """
 
@@ -54,6 +56,7 @@ class MatrixSet:
     replaced: Mapping[str, str] = field(default_factory=dict)
     across: tuple[Across, ...] = field(default=())
     signatures: tuple[Signature, ...] = field(default=())
+    needed_words: Mapping[str, tuple[Clause, ...]] = field(default_factory=dict)
     questions: Mapping[str, Question] = field(default_factory=dict)
     vocabulary: tuple[Term, ...] = field(default=())
 

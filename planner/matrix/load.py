@@ -14,6 +14,7 @@ from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model, parse_yaml, validate
 from planner.errors import MatrixError
 from planner.matrix.index import MatrixSet
+from planner.matrix.literals import clauses
 from planner.matrix.schema import MatrixFile
 from planner.model.version import version_key
 
@@ -44,7 +45,7 @@ def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
 
 def _code() -> Iterator[bytes]:
     """Yield the code whose objects are kept: what an older one has written must not be read by a newer one."""
-    for name in ("schema.py", "index.py"):
+    for name in ("schema.py", "index.py", "literals.py"):
         yield Path(__file__).with_name(name).read_bytes()
 
 
@@ -109,6 +110,7 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
         replaced=replaced,
         across=tuple(named["across"].values()),
         signatures=tuple(named["signatures"].values()),
+        needed_words={p: clauses(p) for s in named["signatures"].values() for p in s.match},
         questions=questions,
         vocabulary=tuple(term for _, file in files for term in file.vocabulary),
         digest=digest([[name, dump_model(file)] for name, file in files]),

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from planner.cli.inputs import load_rules
 from planner.cli.main import cli
-from planner.explain.literals import clauses
 from planner.explain.rank import explain
 from planner.explain.text import clean_lines, find
 from planner.matrix.index import MatrixSet
+from planner.matrix.literals import clauses
 from planner.stack.read import read_stack
 
 LINES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "messages.yml").read_text())
@@ -76,7 +76,7 @@ def test_words_of_a_pattern_never_hide_a_match() -> None:
 def test_a_long_log_is_read_like_a_short_one() -> None:
     noise = "\n".join(f"unit {chr(97 + n % 26)}{chr(97 + n // 26 % 26)} of cuda job started" for n in range(3_000))
     message = "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus."
-    short, long = (tuple(m.signature.name for m in find(clean_lines(text), matrices().signatures))
+    short, long = (tuple(m.signature.name for m in find(clean_lines(text), matrices().signatures, matrices().needed_words))
                    for text in (message, f"{noise}\n{message}\n{noise}"))
     assert short == long != ()
 

@@ -35,7 +35,7 @@ def answer(told: Explanation) -> object:
 
 def counts(signature: Signature, message: str, matrices: MatrixSet) -> bool:
     """Tell whether the answer to a message changes without a signature; only those that match can matter."""
-    matching = tuple(m.signature for m in find(clean_lines(message), matrices.signatures))
+    matching = tuple(m.signature for m in find(clean_lines(message), matrices.signatures, matrices.needed_words))
     if signature not in matching:
         return False
     rest = tuple(s for s in matching if s is not signature)
