@@ -76,7 +76,8 @@ def test_words_of_a_pattern_never_hide_a_match() -> None:
 def test_a_long_log_is_read_like_a_short_one() -> None:
     noise = "\n".join(f"unit {chr(97 + n % 26)}{chr(97 + n // 26 % 26)} of cuda job started" for n in range(3_000))
     message = "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus."
-    short, long = (tuple(m.signature.name for m in find(clean_lines(text), matrices().signatures, matrices().needed_words))
+    known = matrices()
+    short, long = (tuple(m.signature.name for m in find(clean_lines(text), known.signatures, known.needed_words))
                    for text in (message, f"{noise}\n{message}\n{noise}"))
     assert short == long != ()
 

@@ -332,7 +332,8 @@ def _numbers(value: object, key: str = "") -> list[object]:
         return [n for k, v in value.items() for n in _numbers(v, k)]
     if isinstance(value, list):
         return [n for v in value for n in _numbers(v, key)]
-    return [value] if isinstance(value, int | float) and not isinstance(value, bool) and key not in ("minutes", "parts") else []
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return [value] if plain and key not in ("minutes", "parts", "prior", "times", "strength") else []
 
 
 def test_version_and_readme_are_there() -> None:
