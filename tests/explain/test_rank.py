@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from planner.explain.rank import explain
 from planner.explain.text import clean_lines
 from planner.matrix.index import MatrixSet
 from planner.stack.read import read_stack
+from planner.stack.schema import Described, Stack, View
 from tests.check.small import load
 
 
@@ -42,8 +44,6 @@ def test_facts_move_the_odds(matrices: MatrixSet) -> None:
 
 
 def test_a_broken_rule_proves_and_a_kept_one_refutes(matrices: MatrixSet) -> None:
-    from planner.stack.schema import Described, Stack, View
-
     def rank(engine: str) -> tuple[str, float]:
         state = {"engine": (engine,), "blades": ("3.1",)}
         stack = Stack((Described("", (View("this machine", state),)),))
@@ -65,6 +65,51 @@ def test_an_unknown_message_is_said_to_be_one(matrices: MatrixSet) -> None:
     explanation = explain("the wings fell off", None, matrices)
     assert explanation.matched == ()
     assert [(c.root_cause, c.confidence <= 0.5) for c in explanation.causes] == [("other", True)]
+
+
+def wing(matrices: MatrixSet, severity: str) -> MatrixSet:
+    """The small matrices, their rule between nodes of a severity, and a cause of coughs that it judges."""
+    rule = matrices.across[0].model_copy(update={"severity": severity})
+    cough = matrices.signatures[0]
+    cause = cough.causes[1].model_copy(update={
+        "root_cause": rule.root_cause, "prior": 0.15, "judged_by": (rule.family,), "evidence": ()})
+    return replace(matrices, across=(rule,),
+                   signatures=(cough.model_copy(update={"causes": (*cough.causes, cause)}),))
+
+
+def two(left: str, right: str, *results: str) -> Stack:
+    """Two nodes with an engine each, and what was seen there."""
+    engines, seen = (left, right), results or ("", "")
+    return Stack(tuple(Described(name, (View(name, {"engine": (engine,), "fuel": ("oil",)} if engine else {}),), result)
+                       for name, engine, result in zip(("left", "right"), engines, seen, strict=True)))
+
+
+def first(message: str, matrices: MatrixSet, stack: Stack) -> tuple[str, float]:
+    cause = explain(message, stack, matrices).causes[0]
+    return cause.root_cause, cause.confidence
+
+
+def test_nodes_that_differ_count_more_than_a_warning_does(matrices: MatrixSet) -> None:
+    apart = two("2.1.1", "2.2.0")
+    assert first("error 17", wing(matrices, "warning"), apart)[0] == "mixed_driver_fleet"
+    assert first("error 17", wing(matrices, "info"), apart)[0] == "driver_too_old_for_runtime"
+    assert first("error 17", wing(matrices, "warning"), two("2.1.1", "2.1.1"))[0] != "mixed_driver_fleet"
+
+
+def test_nodes_that_see_different_results_are_compared(matrices: MatrixSet) -> None:
+    assert first("error 17", wing(matrices, "warning"), two("", "", "works", "fails"))[0] == "mixed_driver_fleet"
+    same = first("error 17", wing(matrices, "warning"), two("", "", "works", "works"))
+    assert same[0] == "driver_too_old_for_runtime"
+
+
+def test_a_likely_conflict_is_told_where_no_message_is_known_or_nodes_differ(matrices: MatrixSet) -> None:
+    apart = two("2.1.1", "2.2.0")
+    alone = first("the wings fell off", wing(matrices, "warning"), apart)
+    assert alone == ("mixed_driver_fleet", 0.5)
+    assert first("the wings fell off", wing(matrices, "info"), apart)[0] == "other"
+    plain = replace(wing(matrices, "warning"), signatures=matrices.signatures)
+    beside = explain("error 17", apart, plain).causes
+    assert [c.root_cause for c in beside][-1] == "mixed_driver_fleet"
 
 
 def test_lines_are_cleaned_and_bounded() -> None:
