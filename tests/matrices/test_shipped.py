@@ -323,7 +323,8 @@ def test_files_read_well() -> None:
         text = path.read_text()
         assert "\t" not in text, path
         assert len(text.splitlines()) <= 400, path
-        assert max(map(len, text.splitlines())) <= 140, path
+        widest = 360 if path.name.startswith("messages-") else 140      # a pattern cannot be broken over lines
+        assert max(map(len, text.splitlines())) <= widest, path
         assert not _numbers(parse_yaml(text, name=path.name)), path
 
 
