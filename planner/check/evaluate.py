@@ -111,7 +111,7 @@ def judge_coverage(family: Family, state: State, matrices: MatrixSet) -> Iterato
     if family.over not in state:
         yield _unknown(family, (family.over,), f"{family.title}: {family.over} is not known")
         return
-    claims = [c for c in matrices.claims if c.family == family.name]
+    claims = matrices.claims_of(family.name)
     for value in state[family.over]:
         if not any(_covers(c, family.over, value, state, matrices) for c in claims):
             against = f" with {family.against} {', '.join(state[family.against])}" if family.against else ""

@@ -63,6 +63,8 @@ def _rules(matrices: MatrixSet) -> Iterator[tuple[frozenset[str], tuple[str, ...
         yield (frozenset(group.when), (*group.components, *group.unless),
                lambda s, g=group: filter(None, [judge_lockstep(g, s, matrices)]))  # type: ignore[misc]
     for family in matrices.families.values():
-        reads = {name for c in matrices.claims if c.family == family.name for name in (*c.if_, *c.unless)}
+        if not family.closed:
+            continue
+        reads = {name for c in matrices.claims_of(family.name) for name in (*c.if_, *c.unless)}
         reads |= {name for name in (family.over, family.against) if name}
         yield frozenset(), tuple(reads), lambda s, f=family: judge_coverage(f, s, matrices)  # type: ignore[misc]

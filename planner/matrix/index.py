@@ -92,6 +92,17 @@ class MatrixSet:
         """Return what is known of one release, or None."""
         return self._releases_by_key.get((component, version_key(version)))
 
+    def claims_of(self, family: str) -> tuple[Claim, ...]:
+        """Return the claims of a family, in the order of the matrices."""
+        return self._claims_by_family.get(family, ())
+
+    @cached_property
+    def _claims_by_family(self) -> dict[str, tuple[Claim, ...]]:
+        found: dict[str, list[Claim]] = {}
+        for claim in self.claims:
+            found.setdefault(claim.family, []).append(claim)
+        return {family: tuple(claims) for family, claims in found.items()}
+
     def source_of(self, name: str, provenance: Provenance) -> str:
         """Return one line that names the file and claim, and the document behind it."""
         where = f"{self.files.get(name, 'matrices')}:{name}"

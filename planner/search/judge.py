@@ -81,7 +81,9 @@ def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], tuple[str, ..
             lambda s, g=group: _blocking(filter(None, [judge_lockstep(g, s, matrices)])),  # type: ignore[misc]
         )
     for family in matrices.families.values():
-        reads = {name for c in matrices.claims if c.family == family.name for name in (*c.if_, *c.unless)}
+        if not family.closed:
+            continue
+        reads = {name for c in matrices.claims_of(family.name) for name in (*c.if_, *c.unless)}
         reads |= {name for name in (family.over, family.against) if name}
         yield ((), tuple(sorted(reads)), lambda s, f=family: _blocking(judge_coverage(f, s, matrices)))  # type: ignore[misc]
 
