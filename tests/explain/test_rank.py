@@ -77,6 +77,17 @@ def wing(matrices: MatrixSet, severity: str) -> MatrixSet:
                    signatures=(cough.model_copy(update={"causes": (*cough.causes, cause)}),))
 
 
+def test_what_people_say_weighs_little_beside_a_line_that_a_program_wrote(matrices: MatrixSet) -> None:
+    cough = matrices.signatures[0]
+    said = cough.model_copy(update={
+        "name": "said", "match": ("my plane is ill",), "strength": 0.5,
+        "causes": (cough.causes[1].model_copy(update={"root_cause": "user_bug", "prior": 1.0, "evidence": ()}),)})
+    both = replace(matrices, signatures=(cough, said))
+    assert best("my plane is ill", both) == ("user_bug", 0.81)
+    causes = explain("my plane is ill\nerror 17", None, both).causes
+    assert [(c.root_cause, c.confidence < 0.2) for c in causes][-1] == ("user_bug", True)
+
+
 def two(left: str, right: str, *results: str) -> Stack:
     """Two nodes with an engine each, and what was seen there."""
     engines, seen = (left, right), results or ("", "")
