@@ -3,7 +3,7 @@
 Odds multiply: a fact that makes a cause five times as likely counts five. Rules of the matrices speak where a cause
 names families of them: a broken rule proves the cause, kept rules speak against it. A rule between nodes says more
 than its severity: nodes that differ are rare, and where some work and others do not, what differs is where to look.
-Signatures of low strength hold what people say: they decide alone, and weigh little beside a line that a program wrote.
+What people say (``spoken``) decides alone, and weighs little beside a line that a program wrote.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESULTS_DIFFER = 4.0        # for causes between nodes, where some nodes work a
 _KEPT = 0.2                  # rules that speak for the cause are known to hold
 _ELSEWHERE = 0.25            # weight of a proved conflict that no matched message speaks of
 _BESIDE = 0.12               # … of a conflict that is likely only, and of nodes that differ
-_WEAK, _FULL = 0.6, 1.0      # strengths: below the first a signature holds people's words, from the second on a line
+_FULL = 1.0                  # strength of a line that a program wrote about one thing
 _BESIDE_A_LINE = 0.3         # what people say weighs this much where a program's own line stands
 _DOUBT = 0.12                # what stays open whatever is known
 _CERTAIN = 0.97
@@ -103,10 +103,10 @@ def explain(message: str, stack: Stack | None, matrices: MatrixSet) -> Explanati
     scores: dict[str, float] = defaultdict(float)
     best: dict[str, tuple[float, Explained]] = {}
     asked: dict[str, float] = defaultdict(float)
-    full = any(match.signature.strength >= _FULL for match in matches)
+    full = any(match.signature.strength >= _FULL and not match.signature.spoken for match in matches)
     for match in matches:
         strength = match.signature.strength
-        if full and strength < _WEAK:
+        if full and match.signature.spoken:
             strength *= _BESIDE_A_LINE
         odds = [(cause, *_odds(cause, known, matrices)) for cause in match.signature.causes]
         total = sum(value for _, value, _ in odds) or 1.0

@@ -14,6 +14,7 @@ from planner.matrix.schema import Signature
 LINES_MAX = 200_000
 LINE_CHARACTERS_MAX = 4_000
 ALIKE_MAX = 50               # lines that differ in numbers only; the rest of a log's own repetition is not read
+SPOKEN_MAX = 100             # lines at either end of a log in which a person may say something about it
 _LONG = 20_000               # characters from which looking for words first is worth its price
 
 
@@ -55,12 +56,14 @@ def find(lines: Sequence[str], signatures: Sequence[Signature], needed: Mapping[
         signatures: What is looked for.
         needed: Pattern -> words without which it cannot match; patterns that cannot are not even compiled.
     """
-    haystack = _Haystack(lines, needed)
+    haystack = ends = _Haystack(lines, needed)
+    if len(lines) > 2 * SPOKEN_MAX:
+        ends = _Haystack([*lines[:SPOKEN_MAX], *lines[-SPOKEN_MAX:]], needed)
     for signature in signatures:
         first, count = "", 0
         facts: dict[str, str] = {}
         for pattern in signature.match:
-            whole = haystack.worth_reading(pattern)
+            whole = (ends if signature.spoken else haystack).worth_reading(pattern)
             for found in compiled(pattern).finditer(whole) if whole else ():
                 count += 1
                 if count == 1:

@@ -223,6 +223,7 @@ class Signature(Document):
     match: tuple[str, ...] = Field(min_length=1)      # regular expressions over one line, case ignored; any of them
     # Named groups of ``match`` that are component names become facts read off the message.
     strength: float = Field(1.0, gt=0)                # weight beside other signatures in one log; generic ones below 1
+    spoken: bool = False              # people's own words: read at both ends of a long log only, light beside its lines
     causes: tuple[Cause, ...] = Field(min_length=1)
     provenance: Provenance
     examples: tuple[str, ...] = Field(min_length=1)   # lines that match

@@ -80,12 +80,15 @@ def wing(matrices: MatrixSet, severity: str) -> MatrixSet:
 def test_what_people_say_weighs_little_beside_a_line_that_a_program_wrote(matrices: MatrixSet) -> None:
     cough = matrices.signatures[0]
     said = cough.model_copy(update={
-        "name": "said", "match": ("my plane is ill",), "strength": 0.5,
+        "name": "said", "match": ("my plane is ill",), "strength": 0.5, "spoken": True,
         "causes": (cough.causes[1].model_copy(update={"root_cause": "user_bug", "prior": 1.0, "evidence": ()}),)})
     both = replace(matrices, signatures=(cough, said))
     assert best("my plane is ill", both) == ("user_bug", 0.81)
     causes = explain("my plane is ill\nerror 17", None, both).causes
     assert [(c.root_cause, c.confidence < 0.2) for c in causes][-1] == ("user_bug", True)
+    log = [f"step {word}" for word in (chr(97 + i // 26) + chr(97 + i % 26) for i in range(26 * 26))]
+    inside, tail = "\n".join([*log[:300], "my plane is ill", *log[300:]]), "\n".join([*log, "my plane is ill"])
+    assert (explain(inside, None, both).matched, explain(tail, None, both).matched) == ((), ("said",))
 
 
 def two(left: str, right: str, *results: str) -> Stack:
