@@ -35,6 +35,15 @@ _CERTAIN = 0.97
 _ASKED_FROM = 0.08           # causes below this share need no facts
 _QUESTIONS_MAX = 6
 _OTHER = "other"
+# Where no message is known and every rule about the machine holds: it is worth saying that versions are not to blame.
+_ELSE = (
+    ("valid_combo", 0.30, "The versions fit each other as far as they are known: look elsewhere",
+     "compare with a machine where it works (planner diff), and run the failing program with its own diagnostics on"),
+    ("user_bug", 0.25, "The program, its input or the way it was started may be at fault",
+     "reproduce it with the smallest input, and with a known good program on the same GPU"),
+    ("hardware_fault", 0.15, "The machine itself may be at fault",
+     "read the kernel's log for errors of this device, and run the same program on another device"),
+)
 _PREPOSITIONS = frozenset({"of", "by", "than", "for", "with", "to", "from", "on", "in", "and", "that", "refuses"})
 
 
@@ -237,6 +246,11 @@ def _add_conflicts(scores: dict[str, float], best: dict[str, tuple[float, Explai
             best[judged.root_cause] = (weight, Explained(judged.root_cause, 0.0, finding.summary, finding.why,
                                                          finding.hint, finding.sources))
     if not best:
+        held = sum(j.verdict is Verdict.SUPPORTED for j in known.judgements)
+        why = f"no message that the matrices know; {held} rules about what is known of the machine hold, none is broken"
+        for cause, weight, summary, fix in _ELSE if held else ():
+            scores[cause] = weight
+            best[cause] = (weight, Explained(cause, 0.0, summary, (why,), fix, ()))
         scores[_OTHER] = _DOUBT
         best[_OTHER] = (_DOUBT, Explained(
             _OTHER, 0.0, "no message that the matrices know, and no conflict in what is known of the machine", (),

@@ -126,6 +126,16 @@ def test_a_likely_conflict_is_told_where_no_message_is_known_or_nodes_differ(mat
     assert [c.root_cause for c in beside][-1] == "mixed_driver_fleet"
 
 
+def test_versions_that_fit_are_said_to_fit(matrices: MatrixSet) -> None:
+    from planner.stack.schema import Described, Stack, View
+
+    state = {"engine": ("2.4",), "blades": ("3.1",)}
+    explanation = explain("the wings fell off", Stack((Described("", (View("this machine", state),)),)), matrices)
+    assert [c.root_cause for c in explanation.causes] == ["valid_combo", "user_bug", "hardware_fault", "other"]
+    assert explanation.causes[0].confidence < 0.4
+    assert "1 rules about" in explanation.causes[0].why[0]
+
+
 def test_lines_are_cleaned_and_bounded() -> None:
     assert clean_lines("\x1b[31mred\x1b[0m\x00\n\nred\nnext\r\n") == ("red", "next")
     assert len(clean_lines("x" * 10_000_000)[0]) == 4_000
