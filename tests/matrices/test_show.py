@@ -81,12 +81,12 @@ topic: own
 claims:
   - name: own-claim
     family: known-bad
-    statement: "Driver 580.95.05 is bad"
-    if: {driver: "580.95.05"}
+    statement: "Driver 580.126.09 is bad"
+    if: {driver: "580.126.09"}
     forbids: true
     provenance: {title: "Our own report", retrieved: "2026-11-01", kind: field-report}
-    accepts: {driver: ["580.95.05"]}
-    rejects: {driver: ["580.95.05"]}
+    accepts: {driver: ["580.126.09"]}
+    rejects: {driver: ["580.126.09"]}
 """)
     code, out, err = run(capsys, "lint", "--matrix", str(tmp_path))
     assert code == 1

@@ -31,7 +31,7 @@ def causes(gpu: str, matrices: MatrixSet, least: str, **facts: str) -> set[str]:
     [
         ("H100 SXM", {"driver": "535.161.08", "cuda_toolkits": "12.2", "cuda_runtime": "12.1"}),
         ("RTX 4090", {"driver": "550.107.02", "cuda_toolkits": "12.1", "cuda_runtime": "12.4"}),
-        ("RTX 4090", {"driver": "525.105.17", "cuda_toolkits": "11.7", "cuda_runtime": "11.7"}),   # code for 8.6 runs
+        ("RTX 4090", {"driver": "525.105.17", "cuda_runtime": "11.7"}),   # code for 8.6 runs
         ("RTX 3090", {"driver": "535.183.01", "cuda_toolkits": "11.8", "cuda_runtime": "12.4"}),   # within one major
         ("A100", {"driver": "470.256.02", "cuda_runtime": "11.8"}),
         ("RTX 5090", {"driver": "570.86.16", "cuda_toolkits": "12.8", "cuda_runtime": "12.8"}),

@@ -184,7 +184,7 @@ def test_check_of_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_check_needs_something_to_judge(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check"]) == 2
     assert invoke(["check", "--image", "x", "--node", "a"]) == 2
-    assert "--node and --target go with --facts" in capsys.readouterr().err
+    assert "--node, --target and --since-rollout go with --facts" in capsys.readouterr().err
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.text(max_size=8) | st.integers(), lambda inner: st.one_of(
