@@ -263,7 +263,8 @@ def test_known_problems_at_the_goal_are_told(fleet: dict[str, Any]) -> None:
     for cohort in fleet["cohorts"]:
         found = {w["claim"]: w for w in cohort["warnings"]}
         hopper = {"cuda-12.6.2-split-k"} if "h100" in cohort["id"] else set()
-        assert set(found) == {"cuda-12.8-reconvergence", "r580-open-cves"} | hopper
+        known = {"cuda-12.8-reconvergence", "r580-open-cves", "container-toolkit-cve-2026-24260"}
+        assert set(found) == known | hopper
         assert found["cuda-12.8-reconvergence"]["hint"].startswith("compile own kernels with")
         assert not found["cuda-12.8-reconvergence"]["at_start"]
 
