@@ -110,6 +110,11 @@ def _kind(provenance: Provenance | None) -> str:
     return f"{words.get(provenance.kind, provenance.kind)}, {provenance.confidence}, read {provenance.retrieved}"
 
 
-def apply_want(state: State, changes: Mapping[str, tuple[str, ...]]) -> State:
-    """Return a state as it would be with some components replaced (for a target that is not planned yet)."""
-    return {**state, **changes}
+def changed(state: State, changes: Mapping[str, tuple[str, ...]], matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return a state as it would be with some components replaced, and with them what must carry the same version."""
+    new = {**state, **changes}
+    for group in matrices.lockstep:
+        lead = next((c for c in group.components if c in changes), None)
+        if lead is not None and group.relation == "equal":
+            new |= {c: changes[lead] for c in group.components if state.get(c) and c not in changes}
+    return new

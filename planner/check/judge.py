@@ -12,7 +12,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 
 _Values = tuple[tuple[str, ...] | None, ...]
-_Rule = Callable[[State], Iterator[Judgement]]
+Rule = Callable[[State], Iterator[Judgement]]
 _Judged = tuple[tuple[int, Judgement], ...]
 
 
@@ -23,7 +23,7 @@ class _Group:
 
     def __init__(self, reads: tuple[str, ...]) -> None:
         self.reads = reads
-        self.rules: list[tuple[int, _Rule]] = []
+        self.rules: list[tuple[int, Rule]] = []
         self.memory: dict[_Values, _Judged] = {}
 
     def judge(self, state: State) -> _Judged:
@@ -41,7 +41,7 @@ class StateJudge:
         """Group the rules; a claim without all its conditions known says nothing, so its group is not asked."""
         groups: dict[tuple[str, ...], _Group] = {}
         self._needs: list[tuple[frozenset[str], _Group]] = []
-        for place, (needs, reads, rule) in enumerate(_rules(matrices)):
+        for place, (needs, reads, rule) in enumerate(rules_of(matrices)):
             key = (*sorted(needs), "|", *sorted({*reads} - needs))
             if key not in groups:
                 groups[key] = _Group(tuple(sorted({*reads} | needs)))
@@ -55,7 +55,8 @@ class StateJudge:
         return tuple(judgement for _, judgement in sorted(found, key=itemgetter(0)))
 
 
-def _rules(matrices: MatrixSet) -> Iterator[tuple[frozenset[str], tuple[str, ...], _Rule]]:
+def rules_of(matrices: MatrixSet) -> Iterator[tuple[frozenset[str], tuple[str, ...], Rule]]:
+    """Yield every rule in the order of the matrices: what it must know to speak, what else it reads, how it judges."""
     for claim in matrices.claims:
         yield (frozenset(claim.if_), (*claim.then, *claim.unless),
                lambda s, c=claim: judge_claim(c, s, matrices))  # type: ignore[misc]

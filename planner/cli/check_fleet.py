@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.check.fleet import Report, apply_want, check_states
+from planner.check.fleet import Report, changed, check_states
 from planner.check.since import since_rollout
 from planner.cli.check_inputs import views_with_image
 from planner.cli.inputs import load_facts
@@ -90,7 +90,7 @@ def _states(nodes: tuple[Node, ...], target: Target, matrices: MatrixSet) -> Ite
         groups.setdefault((node.pool, tuple(sorted(node.state.items()))), []).append(node)
     for members in groups.values():
         wanted = _wanted(members[0], want_for(target, members[0].pool), matrices)
-        yield short([n.name for n in members]), apply_want(members[0].state, wanted)
+        yield short([n.name for n in members]), changed(members[0].state, wanted, matrices)
 
 
 def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
@@ -109,12 +109,6 @@ def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[st
             kept = [v for v in values if not any(contains(a, v) for a in goal.absent)]
             new = [_newest_release(name, p, matrices) for p in goal.present if not any(contains(p, v) for v in kept)]
             wanted[name] = tuple(sorted({*kept, *new}, key=version_key))
-    if not matrices.lockstep:
-        return wanted
-    for group in matrices.lockstep:
-        lead = next((c for c in group.components if c in wanted), None)
-        if lead and group.relation == "equal":
-            wanted |= {c: wanted[lead] for c in group.components if node.state.get(c) and c not in wanted}
     return wanted
 
 

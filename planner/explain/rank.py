@@ -154,7 +154,7 @@ def _odds(cause: Cause, known: _Known, matrices: MatrixSet) -> tuple[float, list
     for evidence in cause.evidence:
         if evidence.text and not compiled(evidence.text).search(known.text):
             continue
-        if evidence.facts and _all_hold(evidence.facts, known.states, matrices) is not True:
+        if evidence.facts and not _all_hold(evidence.facts, known.states, matrices):
             continue
         value *= evidence.times
         if evidence.because:
@@ -180,13 +180,10 @@ def _proof(judged: Judgement, known: _Known) -> float:
     return max(plain, _PROVED_BETWEEN) if judged.rule in known.between and judged.severity == "warning" else plain
 
 
-def _all_hold(conditions: Mapping[str, Condition], states: Sequence[State], matrices: MatrixSet) -> bool | None:
-    """Tell whether any state meets all conditions; None where none does and some value is not known."""
-    answers = [[holds(c, name, state, text=matrices.is_text(name)) for name, c in conditions.items()]
-               for state in states]
-    if any(all(row) for row in answers):
-        return True
-    return None if not answers or any(None in row and False not in row for row in answers) else False
+def _all_hold(conditions: Mapping[str, Condition], states: Sequence[State], matrices: MatrixSet) -> bool:
+    """Tell whether any state is known to meet all conditions."""
+    return any(all(holds(c, name, state, text=matrices.is_text(name)) for name, c in conditions.items())
+               for state in states)
 
 
 def _told(cause: Cause, reasons: Sequence[str], match: Match, known: _Known, matrices: MatrixSet) -> Explained:
@@ -247,7 +244,7 @@ def _add_conflicts(scores: dict[str, float], best: dict[str, tuple[float, Explai
                                                          finding.hint, finding.sources))
     if not best:
         held = sum(j.verdict is Verdict.SUPPORTED for j in known.judgements)
-        why = f"no message that the matrices know; {held} rules about what is known of the machine hold, none is broken"
+        why = f"no message that the matrices know; {held} rules about the machine hold, no broken one explains this"
         for cause, weight, summary, fix in _ELSE if held else ():
             scores[cause] = weight
             best[cause] = (weight, Explained(cause, 0.0, summary, (why,), fix, ()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from planner.check.fleet import changed
 from planner.fleet.fleet import Fleet, Node
 from planner.fleet.packages import obtainable_versions
 from planner.matrix.index import MatrixSet
@@ -106,7 +107,7 @@ def _choose(component: str, work: _Work, policy: Policy, scorer: Scorer, matrice
         if version in now or (not many and version_key(version) < version_key(now[-1])):
             continue
         values = tuple(sorted({*now, version}, key=version_key)) if many else (version,)
-        state = scorer.changed(work.state, component, values)
+        state = changed(work.state, {component: values}, matrices)
         there = scorer.score(state)
         if not set(there.errors) - set(here.errors):
             options.append((_rank(component, version, policy, there, place, matrices), values, state))

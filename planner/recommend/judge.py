@@ -11,8 +11,6 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.version import version_key
 
-_LOADED = "loaded_"
-
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -26,8 +24,7 @@ class Scorer:
     """Judges states of one machine as some of its components change."""
 
     def __init__(self, matrices: MatrixSet) -> None:
-        """Keep the matrices; answers are remembered."""
-        self._matrices = matrices
+        """Judge by these matrices; answers are remembered."""
         self._judge = StateJudge(matrices)
 
     def problems(self, state: State) -> tuple[Judgement, ...]:
@@ -40,16 +37,6 @@ class Scorer:
         found = self.problems(state)
         return Score(tuple(sorted({j.rule for j in found if j.blocking})),
                      tuple(sorted({j.rule for j in found if not j.blocking})))
-
-    def changed(self, state: State, component: str, values: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Return a state with one component replaced, and with it what must carry the same version."""
-        new = {**state, component: values}
-        for group in self._matrices.lockstep:
-            if group.relation == "equal" and component == group.components[0]:
-                new |= {name: values for name in group.components[1:] if state.get(name)}
-        if _LOADED + component in state:
-            new[_LOADED + component] = values
-        return new
 
 
 def crossed_notes(component: str, old: str, new: str, matrices: MatrixSet) -> tuple[str, ...]:

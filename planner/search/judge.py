@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from planner.check.evaluate import judge_claim, judge_coverage, judge_lockstep
+from planner.check.judge import Rule, rules_of
 from planner.check.verdict import Judgement, Verdict
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 
 _Values = tuple[tuple[str, ...] | None, ...]
-_Rule = Callable[[State], tuple[Judgement, ...]]
 
 
 @dataclass(slots=True)
 class _Group:
     """Rules that read the same movable components, each with its place in the matrices, and their answers so far."""
 
-    rules: list[tuple[int, _Rule]] = field(default_factory=list)
+    rules: list[tuple[int, Rule]] = field(default_factory=list)
     memory: dict[_Values, tuple[tuple[int, tuple[Judgement, ...]], ...]] = field(default_factory=dict)
 
 
@@ -37,14 +36,14 @@ class Judge:
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._fixed: tuple[Judgement, ...] = ()
         known = {*start, *movable}
-        for place, (needs, reads, judge) in enumerate(_rules(matrices)):
+        for place, (needs, reads, rule) in enumerate(rules_of(matrices)):
             if not known.issuperset(needs):
                 continue      # no state of this cohort ever says what the rule is about
-            moving = tuple(sorted(movable.intersection(reads)))
+            moving = tuple(sorted(movable.intersection({*needs, *reads})))
             if moving:
-                self._groups.setdefault(moving, _Group()).rules.append((place, judge))
+                self._groups.setdefault(moving, _Group()).rules.append((place, rule))
             else:
-                self._fixed += judge(start)
+                self._fixed += _blocking(rule(start))
 
     def blocking(self, state: State) -> tuple[Judgement, ...]:
         """Return every blocking judgement on a state, in the order of the matrices behind those that never change.
@@ -63,29 +62,12 @@ class Judge:
             values = tuple(state.get(name) for name in reads)
             known = group.memory.get(values)
             if known is None:
-                judged = ((place, judge(state)) for place, judge in group.rules)
+                judged = ((place, _blocking(rule(state))) for place, rule in group.rules)
                 known = group.memory[values] = tuple(item for item in judged if item[1])
                 for judgement in (j for _, judgements in known for j in judgements):
                     self.seen.setdefault(judgement.rule, judgement)
             broken.extend(known)
         return (*self._fixed, *(j for _, judgements in sorted(broken, key=itemgetter(0)) for j in judgements))
-
-
-def _rules(matrices: MatrixSet) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], _Rule]]:
-    for claim in matrices.claims:
-        yield (tuple(claim.if_), (*claim.if_, *claim.unless, *claim.then),
-               lambda s, c=claim: _blocking(judge_claim(c, s, matrices)))  # type: ignore[misc]
-    for group in matrices.lockstep:
-        yield (
-            tuple(group.when), (*group.when, *group.unless, *group.components),
-            lambda s, g=group: _blocking(filter(None, [judge_lockstep(g, s, matrices)])),  # type: ignore[misc]
-        )
-    for family in matrices.families.values():
-        if not family.closed:
-            continue
-        reads = {name for c in matrices.claims_of(family.name) for name in (*c.if_, *c.unless)}
-        reads |= {name for name in (family.over, family.against) if name}
-        yield ((), tuple(sorted(reads)), lambda s, f=family: _blocking(judge_coverage(f, s, matrices)))  # type: ignore[misc]
 
 
 def _blocking(judgements: Iterator[Judgement]) -> tuple[Judgement, ...]:

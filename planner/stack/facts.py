@@ -6,7 +6,8 @@ automatic upgrades, copies of libraries) must not split a cohort.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 
 from planner.diagnostics import short
 from planner.facts.schema import FactSet, PythonEnvFacts
@@ -146,5 +147,5 @@ def environment_values(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
 
 
 def _wheel_versions(env: PythonEnvFacts, short: str) -> tuple[str, ...]:
-    names: Iterable[str] = (f"nvidia-{short}", *(f"nvidia-{short}-cu{major}" for major in (11, 12, 13)))
-    return tuple(sorted({env.nvidia_wheels[n] for n in names if n in env.nvidia_wheels}, key=version_key))
+    name = re.compile(rf"nvidia-{re.escape(short)}(-cu\d+)?")
+    return tuple(sorted({v for wheel, v in env.nvidia_wheels.items() if name.fullmatch(wheel)}, key=version_key))

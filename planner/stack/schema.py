@@ -10,8 +10,6 @@ from pydantic import field_validator
 from planner.documents import Document
 from planner.matrix.schema import State
 
-Scalar = str | bool | None
-
 
 class Machine(Document):
     """The keys of one machine; every one is optional."""

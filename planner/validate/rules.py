@@ -171,5 +171,5 @@ class Rules:
 
     def names_of(self, rule: str) -> set[str]:
         """Return the names under which a user may accept a rule: its own and its risk's."""
-        claim = next((c for c in self.claims if c["name"] == rule), {})
-        return {rule, str(claim.get("risk") or rule)}
+        found = next((r for r in (*self.claims, *self.lockstep.values()) if r["name"] == rule), {})
+        return {rule, str(found.get("risk") or rule)}

@@ -7,10 +7,10 @@ from itertools import product
 
 import pytest
 
+from planner.check import judge as judge_module
 from planner.check.evaluate import judge_state
 from planner.check.verdict import Verdict
 from planner.matrix.schema import State
-from planner.search import judge as judge_module
 from planner.search.judge import Judge
 from tests.search.test_path import START
 from tests.search.worlds import claim, matrices, raw
