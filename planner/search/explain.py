@@ -9,13 +9,18 @@ from dataclasses import dataclass, replace
 from planner.check.verdict import Judgement
 from planner.matrix.index import MatrixSet
 from planner.model.version import contains
-from planner.search.graph import SearchLimitError
+from planner.search.compile import compile_task, movable
+from planner.search.core.conflict import minimal_conflict
+from planner.search.core.solve import solve
+from planner.search.core.task import NoPath, SearchLimitError
 from planner.search.judge import Judge
 from planner.search.moves import companions
 from planner.search.path import find_path
 from planner.search.problem import Goal, Problem
 
 ALTERNATIVES_MAX = 8      # each is a search of its own
+_RULE, _GOAL = "rule ", "goal "
+_FIRMNESS = ("documented", "measured", "derived", "recalled")
 _NUMBER = re.compile(r"\d+")
 
 
@@ -109,28 +114,46 @@ def _missing_companion(goal: Goal, follower: str, version: str, problem: Problem
 
 
 def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -> Refusal:
-    judge = Judge(matrices, problem.start, frozenset(problem.candidates) | frozenset(problem.goals))
-    find_path(problem, matrices, judge)
+    judge = Judge(matrices, problem.start, movable(problem))
+    found = solve(compile_task(problem, matrices, judge).task)
+    assert isinstance(found, NoPath), "a problem with a path has nothing to explain"
     for judgement in judge.blocking(problem.start):
         judge.seen.setdefault(judgement.rule, judgement)
-    rules = sorted(name for name, j in judge.seen.items() if not j.names & problem.accepted)
-    if not _infeasible(problem, matrices, enforced=(), rules=rules):
-        core = _minimal(rules, lambda kept: _infeasible(problem, matrices, enforced=kept, rules=rules))
-        code = "conflict"
-    else:
-        core, code = [], "no-move"
-    goals = _minimal(sorted(problem.goals), lambda kept: _infeasible(
-        replace(problem, goals={n: problem.goals[n] for n in kept}), matrices, enforced=core, rules=rules))
-    wanted = [problem.goals[n].describe() for n in goals]
-    evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in core]
+
+    def infeasible(kept: frozenset[str]) -> bool:
+        rules = frozenset(c.removeprefix(_RULE) for c in kept if c.startswith(_RULE))
+        goals = frozenset(c.removeprefix(_GOAL) for c in kept if c.startswith(_GOAL))
+        return isinstance(solve(compile_task(problem, matrices, judge, enforced=rules, goals=goals).task), NoPath)
+
+    pool: list[str] = []
+    while True:
+        known = _blamable(judge, problem)
+        assert known != pool, "the rules that were met do not prove what they proved together"
+        pool = known
+        if infeasible(frozenset(pool)):
+            break       # dropping rules opened states that other rules close: those have been met now, try again
+    core = minimal_conflict(pool, infeasible)
+    rules = [c.removeprefix(_RULE) for c in core if c.startswith(_RULE)]
+    wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
+    evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
     conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
-    if code == "no-move":
+    if not rules:
         conclusion = (f"no legal step leads to {' and '.join(wanted)} "
                       "(a downgrade, or a component that is not known on the nodes)")
     return Refusal(
-        code=code, goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
-        sources=tuple(matrices.source_of(n, p) for n in core if (p := judge.seen[n].provenance) is not None),
+        code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
+        sources=tuple(matrices.source_of(n, p) for n in rules if (p := judge.seen[n].provenance) is not None),
     )
+
+
+def _blamable(judge: Judge, problem: Problem) -> list[str]:
+    """Return what may be blamed: rules that have blocked a state, those with the firmest source first, then goals."""
+    def firmness(name: str) -> tuple[int, str]:
+        provenance = judge.seen[name].provenance
+        return (_FIRMNESS.index(provenance.confidence) if provenance else len(_FIRMNESS), name)
+
+    rules = [name for name, j in judge.seen.items() if not j.names & problem.accepted]
+    return [*(f"{_RULE}{n}" for n in sorted(rules, key=firmness)), *(f"{_GOAL}{n}" for n in sorted(problem.goals))]
 
 
 def _evidence(judgement: Judgement, problem: Problem, judge: Judge, wanted: list[str]) -> str:
@@ -138,23 +161,6 @@ def _evidence(judgement: Judgement, problem: Problem, judge: Judge, wanted: list
     note = (" - already so at the start, and the target does not clear it; accept it by name "
             f"({judgement.risk or judgement.rule}) or change the target") if inherited else ""
     return f"because {judgement.statement}{note}"
-
-
-def _infeasible(problem: Problem, matrices: MatrixSet, *, enforced: tuple[str, ...] | list[str],
-                rules: list[str]) -> bool:
-    dropped = frozenset(rules) - frozenset(enforced)
-    return find_path(replace(problem, accepted=problem.accepted | dropped), matrices) is None
-
-
-def _minimal(items: list[str], infeasible: object) -> list[str]:
-    """Return a minimal sublist for which ``infeasible`` still holds (deletion; it holds for the whole list)."""
-    assert callable(infeasible)
-    kept = list(items)
-    for item in items:
-        without = [k for k in kept if k != item]
-        if infeasible(without):
-            kept = without
-    return kept
 
 
 def _nearest(problem: Problem, matrices: MatrixSet) -> Iterator[str]:

@@ -12,6 +12,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 
 _Values = tuple[tuple[str, ...] | None, ...]
+_Judged = tuple[tuple[int, tuple[Judgement, ...]], ...]
 
 
 @dataclass(slots=True)
@@ -19,7 +20,7 @@ class _Group:
     """Rules that read the same movable components, each with its place in the matrices, and their answers so far."""
 
     rules: list[tuple[int, Rule]] = field(default_factory=list)
-    memory: dict[_Values, tuple[tuple[int, tuple[Judgement, ...]], ...]] = field(default_factory=dict)
+    memory: dict[_Values, _Judged] = field(default_factory=dict)
 
 
 class Judge:
@@ -31,6 +32,7 @@ class Judge:
 
     def __init__(self, matrices: MatrixSet, start: State, movable: frozenset[str]) -> None:
         self.seen: dict[str, Judgement] = {}
+        self._start = start
         self._names = tuple(sorted(movable))
         self._states: dict[_Values, tuple[Judgement, ...]] = {}
         self._groups: dict[tuple[str, ...], _Group] = {}
@@ -56,17 +58,38 @@ class Judge:
             found = self._states[values] = self._judge(state)
         return found
 
+    @property
+    def scopes(self) -> tuple[tuple[str, ...], ...]:
+        """Return which moving components are read together, sorted names; ``()`` where the start alone decides."""
+        return (*self._groups, *([()] if self._fixed else []))
+
+    def of(self, scope: tuple[str, ...], values: _Values) -> Iterator[Judgement]:
+        """Yield the blocking judgements of the rules of one scope; the rest is as it was at the start."""
+        if not scope:
+            yield from self._fixed
+            return
+        for _, judgements in self._of(self._groups[scope], scope, values):
+            yield from judgements
+
+    def _of(self, group: _Group, reads: tuple[str, ...], values: _Values) -> _Judged:
+        known = group.memory.get(values)
+        if known is None:
+            state = dict(self._start)
+            for name, value in zip(reads, values, strict=True):
+                if value is None:
+                    state.pop(name, None)
+                else:
+                    state[name] = value
+            judged = ((place, _blocking(rule(state))) for place, rule in group.rules)
+            known = group.memory[values] = tuple(item for item in judged if item[1])
+            for judgement in (j for _, judgements in known for j in judgements):
+                self.seen.setdefault(judgement.rule, judgement)
+        return known
+
     def _judge(self, state: State) -> tuple[Judgement, ...]:
         broken: list[tuple[int, tuple[Judgement, ...]]] = []
         for reads, group in self._groups.items():
-            values = tuple(state.get(name) for name in reads)
-            known = group.memory.get(values)
-            if known is None:
-                judged = ((place, _blocking(rule(state))) for place, rule in group.rules)
-                known = group.memory[values] = tuple(item for item in judged if item[1])
-                for judgement in (j for _, judgements in known for j in judgements):
-                    self.seen.setdefault(judgement.rule, judgement)
-            broken.extend(known)
+            broken.extend(self._of(group, reads, tuple(state.get(name) for name in reads)))
         return (*self._fixed, *(j for _, judgements in sorted(broken, key=itemgetter(0)) for j in judgements))
 
 

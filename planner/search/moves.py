@@ -18,11 +18,12 @@ def transitions(
 ) -> Iterator[tuple[Transition, dict[str, tuple[str, ...]]]]:
     """Yield every legal step with the state it leads to, in the order of the matrices (not yet judged)."""
     pending = pending_reboots(state, problem, matrices)
-    overtaken = _overtaken(state, problem, matrices)
+    places = overtaken(state, problem, matrices)
     for move in matrices.moves:
-        for changes in _changes(move, state, problem, matrices):
+        for changes in changes_of(move, state, problem, matrices):
             after = apply_changes(state, changes, matrices)
-            cost = {**_cost(move, changes, problem, pending), "order": overtaken[move.name]}
+            early = 0 if move.disruption == "reboot" else pending
+            cost = {**cost_of(move, changes, problem), "early": early, "order": places[move.name]}
             yield Transition(move=move.name, changes=changes, cost=cost), after
 
 
@@ -46,7 +47,7 @@ def pending_reboots(state: State, problem: Problem, matrices: MatrixSet) -> int:
     )
 
 
-def _overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, int]:
+def overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, int]:
     """Return, for each move, how many parts of goals are still open whose own moves all stand earlier.
 
     Summed over a path this counts the pairs of steps that stand the other way round than in the matrices.
@@ -70,7 +71,8 @@ def companions(move: Move, matrices: MatrixSet) -> tuple[str, ...]:
     return tuple(c for c in move.components if c != move.lead and c in tied)
 
 
-def _changes(move: Move, state: State, problem: Problem, matrices: MatrixSet) -> Iterator[Changes]:
+def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) -> Iterator[Changes]:
+    """Yield what a move can change in a state that knows at least the move's components (not yet judged)."""
     if len(move.components) == 1 and matrices.is_many(move.components[0]):
         yield from _set_changes(move.components[0], state, problem)
         return
@@ -126,11 +128,11 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
     return tuple(following)
 
 
-def _cost(move: Move, changes: Changes, problem: Problem, pending: int) -> dict[str, int]:
+def cost_of(move: Move, changes: Changes, problem: Problem) -> dict[str, int]:
+    """Return what a step costs by itself, whatever the rest of the state is."""
     age = sum(
         [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,))].index(new)
         for c, _, new in changes
         if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
     )
-    reboots = int(move.disruption == "reboot")
-    return {"reboots": reboots, "steps": 1, "early": 0 if reboots else pending, "minutes": move.minutes, "age": age}
+    return {"reboots": int(move.disruption == "reboot"), "steps": 1, "minutes": move.minutes, "age": age}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from planner.matrix.schema import State
 from planner.model.version import contains
@@ -22,27 +23,33 @@ class Goal:
         want: Version range of a single component; empty for a side-by-side one.
         present: Ranges that must each be met by an installed version.
         absent: Ranges that nothing installed may match.
+        text: Whether values are words, matched by glob, not versions.
     """
 
     component: str
     want: str = ""
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    text: bool = False
+
+    def matches(self, wanted: str, value: str) -> bool:
+        """Tell whether one value is what a part of this goal speaks of."""
+        return fnmatchcase(value, wanted) if self.text else contains(wanted, value)
 
     def met_by(self, values: tuple[str, ...]) -> bool:
         """Tell whether the values of the component satisfy this goal."""
         if self.want:
-            return any(contains(self.want, v) for v in values)
-        return all(any(contains(p, v) for v in values) for p in self.present) and not any(
-            contains(a, v) for a in self.absent for v in values
+            return any(self.matches(self.want, v) for v in values)
+        return all(any(self.matches(p, v) for v in values) for p in self.present) and not any(
+            self.matches(a, v) for a in self.absent for v in values
         )
 
     def unmet(self, values: tuple[str, ...]) -> int:
         """Return how many parts of this goal the values do not satisfy: what is missing, and what is too much."""
         if self.want:
             return int(not self.met_by(values))
-        return sum(not any(contains(p, v) for v in values) for p in self.present) + sum(
-            any(contains(a, v) for a in self.absent) for v in values
+        return sum(not any(self.matches(p, v) for v in values) for p in self.present) + sum(
+            any(self.matches(a, v) for a in self.absent) for v in values
         )
 
     def describe(self) -> str:

@@ -41,7 +41,7 @@ def test_version_that_no_repository_has_is_told_as_such():
 
 def test_inherited_problem_that_the_target_keeps_is_told_as_inherited():
     bad = claim("one-is-bad", {"engine": "1"}, forbids=True, risk="engine-one")
-    refusal = explain_refusal(problem(START, {"lib": "2"}, CANDIDATES), matrices(raw([bad])))
+    refusal = explain_refusal(problem(START, {"lib": "2"}, {"lib": ("2", "1")}), matrices(raw([bad])))
     assert "already so at the start" in refusal.why[0]
     assert "engine-one" in refusal.why[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
-from planner.search.graph import SearchLimitError
+from planner.search.core.task import SearchLimitError
 from planner.search.judge import Judge
 from planner.search.moves import transitions
 from planner.search.path import find_path

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model.version import contains, version_key
-from planner.search.graph import SearchLimitError
+from planner.search.core.task import SearchLimitError
 from planner.search.judge import Judge
 from planner.search.moves import transitions
 from planner.search.path import find_path
