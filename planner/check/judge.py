@@ -13,20 +13,27 @@ from planner.matrix.schema import State
 
 _Values = tuple[tuple[str, ...] | None, ...]
 Rule = Callable[[State], Iterator[Judgement]]
-_Judged = tuple[tuple[int, Judgement], ...]
+Judged = tuple[tuple[int, Judgement], ...]
 
 
-class _Group:
-    """Rules that read the same components, each with its place in the matrices, and their answers so far."""
+class Group:
+    """Rules that read the same components, each with its place in the matrices, and their answers so far.
 
-    __slots__ = ("memory", "reads", "rules")
+    Attributes:
+        needs: What must be known before any of the rules says anything.
+        reads: Everything the rules look at, sorted.
+    """
 
-    def __init__(self, reads: tuple[str, ...]) -> None:
+    __slots__ = ("memory", "needs", "reads", "rules")
+
+    def __init__(self, needs: frozenset[str], reads: tuple[str, ...]) -> None:
+        self.needs = needs
         self.reads = reads
         self.rules: list[tuple[int, Rule]] = []
-        self.memory: dict[_Values, _Judged] = {}
+        self.memory: dict[_Values, Judged] = {}
 
-    def judge(self, state: State) -> _Judged:
+    def judge(self, state: State) -> Judged:
+        """Return the judgements on a state with the places of their rules."""
         values = tuple(map(state.get, self.reads))
         known = self.memory.get(values)
         if known is None:
@@ -39,20 +46,43 @@ class StateJudge:
 
     def __init__(self, matrices: MatrixSet) -> None:
         """Group the rules; a claim without all its conditions known says nothing, so its group is not asked."""
-        groups: dict[tuple[str, ...], _Group] = {}
-        self._needs: list[tuple[frozenset[str], _Group]] = []
+        groups: dict[tuple[str, ...], Group] = {}
         for place, (needs, reads, rule) in enumerate(rules_of(matrices)):
             key = (*sorted(needs), "|", *sorted({*reads} - needs))
             if key not in groups:
-                groups[key] = _Group(tuple(sorted({*reads} | needs)))
-                self._needs.append((needs, groups[key]))
+                groups[key] = Group(needs, tuple(sorted({*reads} | needs)))
             groups[key].rules.append((place, rule))
+        self.groups: tuple[Group, ...] = tuple(groups.values())
 
     def judge(self, state: State) -> tuple[Judgement, ...]:
         """Return every judgement on a state, in the order of the matrices."""
         known = state.keys()
-        found = chain.from_iterable(group.judge(state) for needs, group in self._needs if needs <= known)
+        found = chain.from_iterable(group.judge(state) for group in self.groups if group.needs <= known)
         return tuple(judgement for _, judgement in sorted(found, key=itemgetter(0)))
+
+
+_SHARED_MAX = 4
+_shared: list[tuple[tuple[object, ...], StateJudge]] = []     # the objects are kept, so that they stay themselves
+
+
+def shared_judge(matrices: MatrixSet) -> StateJudge:
+    """Return the judge of some rules: what it has remembered serves everybody who asks for the same rules.
+
+    Sets that differ in moves, packages or releases only are the same rules.
+    """
+    key = (matrices.claims, matrices.lockstep, matrices.families, matrices.components)
+    for known, judge in _shared:
+        if all(a is b for a, b in zip(known, key, strict=True)):
+            return judge
+    judge = StateJudge(matrices)
+    _shared.append((key, judge))
+    del _shared[:-_SHARED_MAX]
+    return judge
+
+
+def judgements_of(state: State, matrices: MatrixSet) -> tuple[Judgement, ...]:
+    """Return what ``judge_state`` returns, remembered."""
+    return shared_judge(matrices).judge(state)
 
 
 def rules_of(matrices: MatrixSet) -> Iterator[tuple[frozenset[str], tuple[str, ...], Rule]]:

@@ -1,26 +1,16 @@
-"""Judges many similar states quickly: each rule is evaluated once per distinct values of the components it reads."""
+"""Judges the states of one cohort: which rules read what may move, and what stands in the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
-from planner.check.judge import Rule, rules_of
+from planner.check.judge import Group, Judged, shared_judge
 from planner.check.verdict import Judgement, Verdict
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 
 _Values = tuple[tuple[str, ...] | None, ...]
-_Judged = tuple[tuple[int, tuple[Judgement, ...]], ...]
-
-
-@dataclass(slots=True)
-class _Group:
-    """Rules that read the same movable components, each with its place in the matrices, and their answers so far."""
-
-    rules: list[tuple[int, Rule]] = field(default_factory=list)
-    memory: dict[_Values, _Judged] = field(default_factory=dict)
 
 
 class Judge:
@@ -31,21 +21,27 @@ class Judge:
     """
 
     def __init__(self, matrices: MatrixSet, start: State, movable: frozenset[str]) -> None:
+        """Sort the rules by what they read of the movable components.
+
+        Args:
+            matrices: Rules.
+            start: The whole state; what does not move stays as it is here.
+            movable: Components whose values tell two states apart.
+        """
         self.seen: dict[str, Judgement] = {}
         self._start = start
         self._names = tuple(sorted(movable))
         self._states: dict[_Values, tuple[Judgement, ...]] = {}
-        self._groups: dict[tuple[str, ...], _Group] = {}
-        self._fixed: tuple[Judgement, ...] = ()
+        self._groups: dict[tuple[str, ...], list[Group]] = {}
+        self._memory: dict[tuple[str, ...], dict[_Values, Judged]] = {}
         known = {*start, *movable}
-        for place, (needs, reads, rule) in enumerate(rules_of(matrices)):
-            if not known.issuperset(needs):
-                continue      # no state of this cohort ever says what the rule is about
-            moving = tuple(sorted(movable.intersection({*needs, *reads})))
-            if moving:
-                self._groups.setdefault(moving, _Group()).rules.append((place, rule))
-            else:
-                self._fixed += _blocking(rule(start))
+        fixed: list[Group] = []
+        for group in shared_judge(matrices).groups:
+            if not known.issuperset(group.needs):
+                continue      # no state of this cohort ever says what the rules are about
+            moving = tuple(sorted(movable.intersection(group.reads)))
+            (self._groups.setdefault(moving, []) if moving else fixed).append(group)
+        self._fixed = tuple(j for _, j in _blocking(fixed, start))
 
     def blocking(self, state: State) -> tuple[Judgement, ...]:
         """Return every blocking judgement on a state, in the order of the matrices behind those that never change.
@@ -55,7 +51,8 @@ class Judge:
         values = tuple(state.get(name) for name in self._names)
         found = self._states.get(values)
         if found is None:
-            found = self._states[values] = self._judge(state)
+            broken = [item for scope in self._groups for item in self._of(scope, tuple(map(state.get, scope)))]
+            found = self._states[values] = (*self._fixed, *(j for _, j in sorted(broken, key=itemgetter(0))))
         return found
 
     @property
@@ -68,30 +65,23 @@ class Judge:
         if not scope:
             yield from self._fixed
             return
-        for _, judgements in self._of(self._groups[scope], scope, values):
-            yield from judgements
+        for _, judgement in self._of(scope, values):
+            yield judgement
 
-    def _of(self, group: _Group, reads: tuple[str, ...], values: _Values) -> _Judged:
-        known = group.memory.get(values)
+    def _of(self, scope: tuple[str, ...], values: _Values) -> Judged:
+        memory = self._memory.setdefault(scope, {})
+        known = memory.get(values)
         if known is None:
-            state = dict(self._start)
-            for name, value in zip(reads, values, strict=True):
-                if value is None:
-                    state.pop(name, None)
-                else:
-                    state[name] = value
-            judged = ((place, _blocking(rule(state))) for place, rule in group.rules)
-            known = group.memory[values] = tuple(item for item in judged if item[1])
-            for judgement in (j for _, judgements in known for j in judgements):
+            state = {**self._start, **dict(zip(scope, values, strict=True))}
+            known = memory[values] = _blocking(
+                self._groups[scope], {name: value for name, value in state.items() if value is not None})
+            for _, judgement in known:
                 self.seen.setdefault(judgement.rule, judgement)
         return known
 
-    def _judge(self, state: State) -> tuple[Judgement, ...]:
-        broken: list[tuple[int, tuple[Judgement, ...]]] = []
-        for reads, group in self._groups.items():
-            broken.extend(self._of(group, reads, tuple(state.get(name) for name in reads)))
-        return (*self._fixed, *(j for _, judgements in sorted(broken, key=itemgetter(0)) for j in judgements))
 
-
-def _blocking(judgements: Iterator[Judgement]) -> tuple[Judgement, ...]:
-    return tuple(j for j in judgements if j.blocking and j.verdict is not Verdict.SUPPORTED)
+def _blocking(groups: Iterable[Group], state: State) -> Judged:
+    known = state.keys()
+    return tuple(
+        (place, j) for group in groups if group.needs <= known for place, j in group.judge(state)
+        if j.blocking and j.verdict is not Verdict.SUPPORTED)

@@ -91,10 +91,15 @@ class Rules:
         self.components, self.moves = tables["components"], tables["moves"]
         self.families, self.lockstep = tables["families"], tables["lockstep"]
         self.claims = [c for c in tables["claims"].values() if not c.get("tombstone")]
+        self._judged: dict[object, frozenset[tuple[str, tuple[str, ...]]]] = {}
 
     def many(self, component: str) -> bool:
         """Tell whether several values of a component live side by side."""
         return bool(self.components.get(component, {}).get("many", False))
+
+    def text(self, component: str) -> bool:
+        """Tell whether a component's values are words, not versions."""
+        return bool(self.components.get(component, {}).get("values", "version") == "text")
 
     def value_meets(self, component: str, value: str, condition: Any) -> bool:
         """Tell whether one value meets one condition as written in the file."""
@@ -102,7 +107,7 @@ class Rules:
             return any(self.value_meets(component, value, c) for c in condition)
         if condition in ("present", "absent"):
             return bool(condition == "present")
-        if self.components.get(component, {}).get("values", "version") == "text":
+        if self.text(component):
             return fnmatchcase(value, str(condition))
         return in_range(value, str(condition))
 
@@ -115,8 +120,14 @@ class Rules:
             return allows_none
         return any(self.value_meets(component, v, condition) for v in state[component])
 
-    def broken(self, state: State) -> set[tuple[str, tuple[str, ...]]]:
+    def broken(self, state: State) -> frozenset[tuple[str, tuple[str, ...]]]:
         """Return every broken or (in a closed family) unanswered rule as (rule, values it is about)."""
+        key = tuple(sorted((name, tuple(values)) for name, values in state.items()))
+        if key not in self._judged:     # cohorts often differ in nothing that rules look at
+            self._judged[key] = frozenset(self._judge(state))
+        return self._judged[key]
+
+    def _judge(self, state: State) -> set[tuple[str, tuple[str, ...]]]:
         found: set[tuple[str, tuple[str, ...]]] = set()
         for claim in self.claims:
             if claim.get("severity", "error") == "error":
