@@ -1,4 +1,4 @@
-"""``planner plan`` and ``planner show``."""
+"""``planner plan``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 
 from planner import __version__
 from planner.cli.inputs import (
-    FORMATS,
     facts_option,
     load_facts,
     load_rules,
@@ -18,19 +17,21 @@ from planner.cli.inputs import (
     matrix_option,
     raw_matrices,
 )
+from planner.cli.show import PLAN_FORMATS, emit_plan
 from planner.diagnostics import Diagnostic
-from planner.documents import dump_model
 from planner.errors import BundleError, ExitCode, InputError, ScheduleError
 from planner.model.target import Target
 from planner.schedule.plan import Plan
 
-OPTIMIZABLE = ("reboots", "risks", "steps", "minutes")
+OPTIMIZABLE = ("reboots", "risks", "steps", "minutes")      # in the order that holds unless another is asked for
+_SAID = {"time": "minutes", "risk": "risks"}                # other words for them
 
 
 @click.command(epilog="""\b
 Examples:
   planner plan --facts facts.json --target target.yml                 preview only
   planner plan --facts facts.json --target target.yml --out bundle/   preview, and write the bundle
+  planner plan --facts facts.json --target target.yml --optimize time --history old-bundle/
 """)
 @facts_option
 @click.option("--target", "target_path", required=True, type=click.Path(path_type=Path),
@@ -39,22 +40,24 @@ Examples:
               help="Directory for the bundle; without it nothing is written.")
 @click.option("-i", "--inventory", default="",
               help="Inventory that apply will use (default: the one facts.json names).")
-@click.option("--optimize", default="", metavar="FIELDS", help=f"Order of cost: some of {','.join(OPTIMIZABLE)}.")
+@click.option("--optimize", default="", metavar="FIELDS",
+              help="What paths are compared by first: reboots, risk, steps or time, or several of them: time,risk.")
+@click.option("--history", "history", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Bundle that was applied, or a --state directory: its journals tell durations. May be repeated.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 3 when the plan has changes, 0 when it has none.")
 @matrix_option
-@click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
-def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, optimize: str, detailed_exitcode: bool,
-         overlays: tuple[Path, ...], output: str) -> int:
+@click.option("-o", "--output", "output", type=PLAN_FORMATS, default="table", help="Format of what is printed.")
+def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, optimize: str,
+         history: tuple[Path, ...], detailed_exitcode: bool, overlays: tuple[Path, ...], output: str) -> int:
     """Search a safe path for every node, schedule the rollout, show it, and write the bundle."""
-    order = tuple(f for f in optimize.split(",") if f)
-    if unknown := [f for f in order if f not in OPTIMIZABLE]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(OPTIMIZABLE)}", param_hint="--optimize")
+    order = _order(optimize)
     document, target = load_facts(facts_path), load_target(target_path)
     with located(target_path):
-        made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order)
+        made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order,
+                          history=history)
     if out is not None:
         _write(made, out)
-    _print(made, output)
+    emit_plan(made, output)
     if out is not None and output == "table":
         sys.stderr.write(f"bundle written to {out}\nreview {out / 'PLAN.md'} and {out / 'plays'}, "
                          f"then: planner apply {out} --canary\n")
@@ -62,20 +65,25 @@ def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, 
     return int(ExitCode.FINDINGS if detailed_exitcode and changes else ExitCode.DONE)
 
 
-@click.command(epilog="\b\nExample:\n  planner show bundle/")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "output", type=FORMATS, default="table", help="Format of what is printed.")
-def show(bundle: Path, output: str) -> int:
-    """Show the plan of a bundle, after checking that nobody changed it."""
-    from planner.emit.write import read_bundle
-
-    _print(read_bundle(bundle), output)
-    return 0
+def _order(text: str) -> tuple[str, ...]:
+    """Return the fields of ``--optimize``, each once, by the names that the search has for them."""
+    order = tuple(dict.fromkeys(_SAID.get(f, f) for f in (part.strip() for part in text.split(",")) if f))
+    if unknown := [f for f in order if f not in OPTIMIZABLE]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of reboots, risk, steps, time", param_hint="--optimize")
+    return order
 
 
 def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, inventory: str,
-               optimize: tuple[str, ...] = ()) -> Plan:
+               optimize: tuple[str, ...] = (), history: tuple[Path, ...] = ()) -> Plan:
     """Make, validate and seal a plan.
+
+    Args:
+        document: What the nodes said.
+        target: What is wanted.
+        overlays: Directories of further matrix files.
+        inventory: Path as the user gave it.
+        optimize: Order of the cost fields; empty for the default.
+        history: Bundles or states of earlier rollouts, for durations that were measured.
 
     Raises:
         PlannerError: No path, no schedule, unknown names; or the validator disagrees with the search.
@@ -91,6 +99,8 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
                                     hint="run: planner doctor -i INVENTORY"))
     made = make_plan(document, target, load_rules(overlays), planner_version=__version__, inventory=inventory,
                      optimize=optimize)
+    order = (*optimize, *(f for f in OPTIMIZABLE if f not in optimize))
+    made = _with_eta(made.model_copy(update={"optimize": order}), history)
     report = "please report this with your facts and target: it is a bug in planner"
     if violations := validate_plan(made, target, raw_matrices(overlays)):
         raise BundleError(Diagnostic(
@@ -103,20 +113,21 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
     return finish(made, seal_of(made))
 
 
+def _with_eta(made: Plan, history: tuple[Path, ...]) -> Plan:
+    """Return the plan with what it is expected to take, by measured times where there are any."""
+    from planner.schedule.estimate import forecast
+
+    if history:
+        from planner.cli.history import read_history
+
+        measured, read = read_history(history)
+        made = made.model_copy(update={"measured": measured, "inputs": {**made.inputs, "history": read}})
+    return made.model_copy(update={"eta": forecast(made).eta})
+
+
 def _write(made: Plan, out: Path) -> None:
     from planner.emit.assets import load_assets
     from planner.emit.render import render_bundle
     from planner.emit.write import write_bundle
 
     write_bundle(render_bundle(made, load_assets()), out)
-
-
-def _print(made: Plan, output: str) -> None:
-    from planner.report.console import print_json
-
-    if output == "json":
-        print_json(dump_model(made))
-        return
-    from planner.report.plan_view import print_plan
-
-    print_plan(made)

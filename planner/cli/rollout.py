@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,8 @@ from planner.execute.store import Store
 from planner.schedule.plan import Plan
 
 DATABASE = "state.db"
+PLAN_COPY = "plan.json"       # beside the journal, which names steps by their ids alone
+SIMULATED = "-simulated"
 # What people declare, and no node says of itself; it is not compared before a node's turn.
 DECLARED = frozenset({"cuda_runtime"})
 
@@ -61,19 +64,20 @@ def open_rollout(bundle: Path, state: str, *, simulate: str = "", must_exist: bo
     from planner.emit.write import read_bundle
 
     plan = read_bundle(bundle)
-    name = plan.digest.removeprefix("sha256:")[:16] + ("-simulated" if simulate else "")
-    folder, url = _places(bundle, state or os.environ.get("PLANNER_STATE", ""), name)
+    folder, url = state_places(bundle, state or os.environ.get("PLANNER_STATE", ""), plan, simulated=bool(simulate))
     if must_exist and url.startswith("sqlite:") and not (folder / DATABASE).is_file():
         raise ApplyError(Diagnostic(
             code="not-applied", subject=str(bundle), summary=f"there is no record of this rollout under {folder}",
             hint=f"begin it: planner apply {bundle} --canary; or say where its state is: --state DIR"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / PLAN_COPY).is_file():
+            shutil.copyfile(bundle / PLAN_COPY, folder / PLAN_COPY)
     except OSError as exc:
         raise ApplyError(Diagnostic(
             code="state-unusable", subject=str(folder), summary=f"the state cannot be kept there: {exc.strerror}",
             hint="name a directory that you may write to: --state DIR")) from exc
-    store = Store(url, plan.digest + ("-simulated" if simulate else ""))
+    store = Store(url, plan.digest + (SIMULATED if simulate else ""))
     try:
         options = [*(["--state", state] if state else []), *(["--simulate", simulate] if simulate else [])]
         yield Rollout(bundle=bundle, plan=plan, state_dir=folder, store=store, simulated=bool(simulate),
@@ -82,8 +86,16 @@ def open_rollout(bundle: Path, state: str, *, simulate: str = "", must_exist: bo
         store.close()
 
 
-def _places(bundle: Path, state: str, name: str) -> tuple[Path, str]:
-    """Return the directory for evidence and artifacts, and the database URL."""
+def state_places(bundle: Path, state: str, plan: Plan, *, simulated: bool = False) -> tuple[Path, str]:
+    """Return the directory for evidence and artifacts, and the database URL.
+
+    Args:
+        bundle: Directory of the bundle.
+        state: Directory or database URL; "" for ``.planner`` beside the bundle.
+        plan: Its plan: each has a place of its own.
+        simulated: Whether no real node is meant.
+    """
+    name = plan.digest.removeprefix("sha256:")[:16] + (SIMULATED if simulated else "")
     beside = bundle.absolute().parent / ".planner" / name
     if "://" in state:
         return beside, state

@@ -15,8 +15,9 @@ _MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", 
 
 def render_review(plan: Plan) -> str:
     """Return the Markdown text: what changes, where, in which order, why, at what risk, and how to get back."""
-    sections = (_head, _changes, _order, _paths, _capacity, _risks, _known_problems, _way_back, _left_out, _running)
-    return "\n\n".join("\n".join(section(plan)) for section in sections).rstrip() + "\n"
+    sections = (_head, _changes, _gains, _order, _paths, _capacity, _risks, _known_problems, _way_back, _left_out,
+                _running)
+    return "\n\n".join(filter(None, ("\n".join(section(plan)) for section in sections))).rstrip() + "\n"
 
 
 def _head(plan: Plan) -> Iterator[str]:
@@ -26,6 +27,11 @@ def _head(plan: Plan) -> Iterator[str]:
     yield ""
     yield (f"{count(nodes, 'node')} of {len(plan.nodes)} will change, in {count(len(plan.waves), 'wave')}, "
            f"within {hours(plan.eta_minutes)} at worst (soaks included, drains not).")
+    if plan.eta is not None:
+        eta = plan.eta
+        yield (f"Expected are {hours(eta.p50_minutes)}, in four of five rollouts {hours(eta.p10_minutes)} to "
+               f"{hours(eta.p90_minutes)}, and {count(eta.gpu_hours, 'GPU-hour')} out of service "
+               f"({eta.gpu_hours_at_worst} at worst); {count(eta.peak_nodes_out, 'node')} out at once at most.")
     yield ""
     yield from table(("", ""), [
         ("Policy", plan.policy), ("Plan", f"`{plan.digest}`"), ("Seal of the validator", f"`{text(plan.seal)}`"),
@@ -57,6 +63,14 @@ def _difference(cohort: Cohort) -> str:
         if old != new and any(c.component == name for s in cohort.steps for c in s.changes):
             parts.append(f"{text(name)} {text(', '.join(old)) or '(none)'} → {text(', '.join(new)) or '(none)'}")
     return "<br>".join(parts)
+
+
+def _gains(plan: Plan) -> Iterator[str]:
+    if plan.gains:
+        yield "## What is gained"
+        yield ""
+    for gain in plan.gains or ():
+        yield f"- No more, in {', '.join(f'`{id_}`' for id_ in gain.cohorts)}: {claim(gain)}"
 
 
 def _order(plan: Plan) -> Iterator[str]:
@@ -101,21 +115,26 @@ def _paths(plan: Plan) -> Iterator[str]:
         yield f"### `{cohort.id}`: {count(len(cohort.nodes), 'node')} with {text(cohort.gpu)}"
         yield ""
         yield "```mermaid"
-        yield "flowchart LR"
-        yield '  start(["today"])'
-        before = "start"
-        for step in cohort.steps:
-            gate = "<br>quick gate" if step.quick_gate else ""
-            key = f"step{cohort.steps.index(step) + 1}"
-            yield f'  {key}["{label(step.id)}: {label(step.title)}<br>{step.disruption}, {step.minutes} min{gate}"]'
-            yield f"  {before} --> {key}"
-            before = key
-        yield '  goal(["full gate, back in service"])'
-        yield f"  {before} --> goal"
+        yield from path_flowchart(cohort)
         yield "```"
         for step in cohort.steps:
             yield ""
             yield from _step(step)
+
+
+def path_flowchart(cohort: Cohort) -> Iterator[str]:
+    """Yield the lines of a Mermaid flowchart of one cohort's path, from today to back in service."""
+    yield "flowchart LR"
+    yield '  start(["today"])'
+    before = "start"
+    for number, step in enumerate(cohort.steps, start=1):
+        gate = "<br>quick gate" if step.quick_gate else ""
+        key = f"step{number}"
+        yield f'  {key}["{label(step.id)}: {label(step.title)}<br>{step.disruption}, {step.minutes} min{gate}"]'
+        yield f"  {before} --> {key}"
+        before = key
+    yield '  goal(["full gate, back in service"])'
+    yield f"  {before} --> goal"
 
 
 def _step(step: Step) -> Iterator[str]:

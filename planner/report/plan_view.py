@@ -8,12 +8,17 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
+from planner.report.crossed import crossed
 from planner.report.layout import Columns, shortened, wrapped
+from planner.report.timeline import ASCII, UNICODE, timeline_lines
+from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
-from planner.schedule.plan import Plan, Wave
+from planner.schedule.plan import Eta, Plan, Wave
 
 NAMES_SHOWN = 4          # cohorts, pools, nodes in one line
 LEFT_ALONE_SHOWN = 10
+NOTES_SHOWN = 8
+CVES_SHOWN = 5
 _HEADING = "bold"
 
 
@@ -26,7 +31,15 @@ class PlanView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Yield the lines; rich calls this when the view is printed."""
         plan, width = self._plan, options.max_width
-        sections = [list(lines(plan, width)) for lines in (_headline, _paths, _waves, _pools, _known)]
+        ink = UNICODE if options.encoding.lower().startswith("utf") else ASCII
+        course = forecast(plan)
+        chart = list(timeline_lines(plan, course, width, ink))
+        sections = [
+            list(_headline(plan, course.eta, width)), list(_paths(plan, width)), list(_waves(plan, width)),
+            [Text("Timeline", style=_HEADING), *chart] if chart else [],
+            list(_capacity(plan, course, width)),
+            *(list(lines(plan, width)) for lines in (_gains, _crossed, _known)),
+        ]
         for number, section in enumerate(filter(None, (*sections, *_lists(plan, width)))):
             yield from [Text(""), *section] if number else section
 
@@ -36,14 +49,31 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     (console or Console(highlight=False)).print(PlanView(plan), soft_wrap=True)
 
 
-def _headline(plan: Plan, width: int) -> Iterator[Text]:
+def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
     moving = sum(len(c.nodes) for c in plan.cohorts if c.steps)
     still = sum(len(c.nodes) for c in plan.cohorts if not c.steps)
-    hours, minutes = divmod(plan.eta_minutes, 60)
     yield Text(f"Plan {plan.name}", style=_HEADING)
     yield Text(f"{_count(moving, 'node')} to change, {still} already there, {len(plan.excluded)} left alone")
-    yield from wrapped(f"at worst {hours} h {minutes:02d} min with soaks, without drains; every state was validated",
-                       width, style="dim")
+    if plan.waves:
+        drains = "drains counted" if any(m.kind == "drain" for m in plan.measured or ()) else "drains not counted"
+        yield from wrapped(f"expected {spent(eta.p50_minutes)}; {spent(eta.p10_minutes)} to {spent(eta.p90_minutes)} "
+                           f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
+    yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures; every state was validated", width,
+                       style="dim")
+    if plan.optimize:
+        yield from wrapped(f"cost of paths compared by {', then '.join(plan.optimize)}", width, style="dim")
+
+
+def spent(minutes: int) -> str:
+    """Return minutes as hours and minutes."""
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def basis(eta: Eta) -> str:
+    """Say what an expectation rests on."""
+    if eta.measured_nodes:
+        return f"measured on {_count(eta.measured_nodes, 'node')} of earlier rollouts"
+    return "by planning figures, nothing was measured"
 
 
 def _paths(plan: Plan, width: int) -> Iterator[Text]:
@@ -84,14 +114,40 @@ def _after(wave: Wave) -> str:
     return ", ".join([*parts, *(["approval"] if wave.approval else [])])
 
 
-def _pools(plan: Plan, width: int) -> Iterator[Text]:
-    header = ("pool", "nodes", "may be down", "per failure domain", "down now")
+def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:
+    header = ("pool", "nodes", "may be down", "per domain", "out at most", "down now")
     moving = {pool for c in plan.cohorts if c.steps for pool in c.pools}
     rows = [(name, str(p.nodes), str(p.max_unavailable),
              "-" if p.max_unavailable_per_domain is None else str(p.max_unavailable_per_domain),
-             shortened(p.already_down, NAMES_SHOWN) or "-")
+             str(course.peak_of_pool[name]), shortened(p.already_down, NAMES_SHOWN) or "-")
             for name, p in sorted(plan.pools.items()) if name in moving]
-    yield from _table("Pools", header, rows, width, flexible=4, right=(1, 2, 3))
+    yield from _table("Capacity", header, rows, width, flexible=5, right=(1, 2, 3, 4))
+    if rows:
+        yield from wrapped(
+            f"{course.eta.gpu_hours} GPU-hours out of service expected, {course.eta.gpu_hours_at_worst} at worst; "
+            f"{_count(course.eta.peak_nodes_out, 'node')} out at once at most", width, indent="  ")
+
+
+def _gains(plan: Plan, width: int) -> Iterator[Text]:
+    if plan.gains:
+        yield Text("What is gained", style=_HEADING)
+    for gain in plan.gains or ():
+        yield from wrapped(f"no more {gain.claim} ({_cohorts(gain.cohorts, plan)}): {gain.statement}", width,
+                           indent="  ", style="green")
+
+
+def _crossed(plan: Plan, width: int) -> Iterator[Text]:
+    found = crossed(plan)
+    if not found.notes and not found.fixes:
+        return
+    yield Text("Release notes and fixes crossed", style=_HEADING)
+    for component, names in found.fixes:
+        yield from wrapped(f"{component}: {_count(len(names), 'CVE')} fixed on the way: "
+                           f"{shortened(names, CVES_SHOWN)}", width, indent="  ", style="green")
+    for note, ids in found.notes[:NOTES_SHOWN]:
+        yield from wrapped(f"{note} ({_cohorts(ids, plan)})", width, indent="  ")
+    if (more := len(found.notes) - NOTES_SHOWN) > 0:
+        yield from wrapped(f"and {more} more (planner plan -o markdown)", width, indent="  ", style="dim")
 
 
 def _table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int, *, flexible: int,

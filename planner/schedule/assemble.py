@@ -21,6 +21,7 @@ from planner.schedule.cohorts import (
     solve,
     with_ids,
 )
+from planner.schedule.gains import gains_of
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
 from planner.search.explain import Refusal
 
@@ -69,6 +70,7 @@ def make_plan(
         inventory=inventory, policy=target.policy, accepted=target.accept, rollout=target.rollout, pools=schedule.pools,
         cohorts=cohorts, waves=schedule.waves, nodes=nodes, excluded=_excluded(fleet, chosen, target),
         risks=_risks(cohorts, target), warnings=schedule.warnings, eta_minutes=schedule.eta_minutes,
+        gains=gains_of(cohorts, matrices),
     )
 
 

@@ -135,6 +135,34 @@ class Excluded(Document):
     hint: str = ""
 
 
+class Gain(Claimed):
+    """A problem that the nodes have today and that the goal is free of."""
+
+    cohorts: tuple[str, ...]          # ids, in the order of the plan
+
+
+class MeasuredTime(Document):
+    """What earlier rollouts say of a time on one node."""
+
+    kind: Literal["move", "drain", "around"]   # around: preflight and undrain, one call for a whole batch
+    name: str = ""                    # of the move
+    nodes: int                        # how many were measured
+    median_minutes: float
+    p90_minutes: float
+
+
+class Eta(Document):
+    """How long the rollout is expected to take, soaks included, waits for approval excluded; and what it costs."""
+
+    p10_minutes: int
+    p50_minutes: int
+    p90_minutes: int
+    measured_nodes: int = 0           # of earlier rollouts, behind the best known time; 0: planning figures alone
+    gpu_hours: int                    # out of service, as expected
+    gpu_hours_at_worst: int           # by the planning figures
+    peak_nodes_out: int               # at once, those that are down already included
+
+
 class Plan(Document):
     """The whole document. ``digest`` is over everything else; ``seal`` is set by the validator alone."""
 
@@ -154,5 +182,9 @@ class Plan(Document):
     risks: tuple[Claimed, ...] = ()
     warnings: tuple[str, ...] = ()    # production classes absent from staging, unknowns at the start …
     eta_minutes: int = 0              # worst case, soaks included, drains excluded
+    eta: Eta | None = None            # what is expected, with its spread; None in plans of older versions
+    measured: tuple[MeasuredTime, ...] | None = None   # what earlier rollouts took; None: nobody was asked
+    gains: tuple[Gain, ...] | None = None              # what the fleet gets rid of; None: nobody looked
+    optimize: tuple[str, ...] | None = None            # fields of the cost, in the order they were compared in
     seal: str = ""                    # digest of what the validator replayed; "" is never written
     digest: str = ""

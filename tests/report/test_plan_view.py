@@ -45,6 +45,12 @@ def shown(value: dict[str, Any], width: int, *, colour: bool = False) -> str:
     return out.getvalue()
 
 
+def without_chart(text: str) -> str:
+    """Return a preview without its timeline."""
+    before, _, rest = text.partition("\nTimeline\n")
+    return before + rest[rest.index("\nCapacity\n"):]
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_preview_is_the_golden_one(width: int) -> None:
     """Changes of what people see first are reviewed as differences of these files."""
@@ -62,8 +68,8 @@ def test_lines_keep_the_width_and_end_without_blanks(width: int) -> None:
 
 @pytest.mark.parametrize("width", [60, *WIDTHS])
 def test_every_width_says_the_same(width: int) -> None:
-    """Wrapping moves words, it loses none."""
-    assert sorted(shown(large(), width).split()) == sorted(shown(large(), 1000).split())
+    """Wrapping moves words, it loses none; only the chart is drawn anew for each width."""
+    assert sorted(without_chart(shown(large(), width)).split()) == sorted(without_chart(shown(large(), 1000)).split())
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -104,8 +110,55 @@ def test_a_plan_without_changes_has_neither_waves_nor_pools() -> None:
     plan["excluded"], plan["eta_minutes"] = [], 0
     assert shown(plan, 80) == (
         "Plan prod-cuda13\n0 nodes to change, 1 already there, 0 left alone\n"
-        "at worst 0 h 00 min with soaks, without drains; every state was validated\n\n"
+        "at worst 0 h 00 min by planning figures; every state was validated\n\n"
         "Paths\nc-h100-bbbbbb: 1 node, 8x h100-sxm, pool train\n  already at the target\n")
+
+
+def chart(value: dict[str, Any], width: int, encoding: str = "utf-8") -> list[str]:
+    """Return the lines of the timeline as a terminal of some width and encoding gets them."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print_plan(finished(value), Console(file=out, width=width, highlight=False))
+    out.seek(0)
+    lines = out.read().splitlines()
+    return lines[lines.index("Timeline") + 1:lines.index("Capacity") - 1]
+
+
+def test_the_timeline_shows_waves_soak_approval_and_nodes_out() -> None:
+    """One row a wave on one axis, a soak of an hour after the canary, an approval, twice as many nodes out later."""
+    assert chart(document(), 80) == [
+        "                 0         15 min     30 min    45 min     1 h       1:15 h",
+        "  w1  canary  1  █████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░◆",
+        "  w2  batch   2                                                      ██████████",
+        "      out     2  ▄▄▄▄▄▄▄▄▄                                           ██████████",
+        "  █▓ batches  ░ soak  ◆ approval, its wait not counted  out: nodes",
+    ]
+
+
+def test_the_timeline_is_readable_where_there_is_no_unicode() -> None:
+    """A terminal of another encoding gets letters of ASCII only, in the same places."""
+    plain = "\n".join(chart(document(), 80, "ascii"))
+    assert plain.isascii()
+    translated = "\n".join(chart(document(), 80)).translate(str.maketrans("█▓░◆▄", "#=.*+"))
+    assert translated.splitlines()[1:3] == plain.splitlines()[1:3]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 300])
+def test_the_timeline_fits_and_every_batch_has_a_cell(width: int) -> None:
+    """Forty short batches after a long soak: nothing stands out where there is room for labels."""
+    plan = document()
+    plan["waves"][0]["soak_minutes"] = 10_000
+    plan["waves"][1]["batches"] = [{"id": f"w2b{n}", "nodes": [f"gpu0{2 + n % 2}"], "minutes": 30} for n in range(40)]
+    lines = chart(plan, width)[:-1]
+    assert max(len(line) for line in lines) <= max(width, 45)
+    assert {"█", "▓"} & set(lines[2])
+
+
+def test_many_waves_are_cut_and_say_so() -> None:
+    """The chart stays on one screen."""
+    plan = document()
+    plan["waves"] = [{**plan["waves"][1], "id": f"w{n}", "batches": [
+        {"id": f"w{n}b1", "nodes": ["gpu02"], "minutes": 30}]} for n in range(1, 31)]
+    assert "  and 10 more waves" in chart(plan, 80)
 
 
 def test_what_nodes_said_cannot_steer_the_terminal() -> None:

@@ -1,0 +1,233 @@
+"""How long a plan takes, with its spread, and what it costs in capacity. Pure: the same plan gives the same numbers.
+
+Times of earlier rollouts (``Plan.measured``) are log-normal, independent from node to node; a batch lasts as long as
+its slowest node. Where nobody measured, the planning figures of the matrices stand: they are right or wrong for all
+nodes alike, so one factor for the whole plan carries their spread. Soaks are exact; waits for approval are nobody's to
+foresee, and so are drains that were never measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, Step
+
+# A planning figure is a number to count on, not an average: of ten rollouts nine keep it, one needs half of it.
+PLANNED_P10 = 0.5
+
+_NORMAL = NormalDist()
+_Z90 = _NORMAL.inv_cdf(0.9)
+_LEAST_SIGMA = 0.02      # a handful of equal measurements is no proof of a clockwork
+_SLICES = 16             # equally likely slices of a distribution that moments are taken from, …
+_FACTORS = 40            # … and of the factor of planning figures
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A log-normal time: ``exp(mu)`` is its median in minutes; ``sigma`` the spread of its logarithm."""
+
+    mu: float
+    sigma: float
+
+    @classmethod
+    def of_moments(cls, mean: float, variance: float) -> Duration:
+        """Return the log-normal with this mean (minutes, positive) and variance."""
+        square = math.log1p(variance / mean**2)
+        return cls(math.log(mean) - square / 2, math.sqrt(square))
+
+    @property
+    def mean(self) -> float:
+        """The mean, in minutes."""
+        return math.exp(self.mu + self.sigma**2 / 2)
+
+    @property
+    def variance(self) -> float:
+        """The variance, in square minutes."""
+        return math.expm1(self.sigma**2) * self.mean**2
+
+    def quantile(self, share: float) -> float:
+        """Return the time, in minutes, that this share (between 0 and 1) of all cases keeps."""
+        return math.exp(self.mu + self.sigma * _NORMAL.inv_cdf(share))
+
+    def share(self, minutes: float) -> float:
+        """Return the share of cases that are done by then."""
+        return _NORMAL.cdf((math.log(minutes) - self.mu) / self.sigma) if minutes > 0 else 0.0
+
+
+# What planning figures have to be multiplied with.
+FACTOR = Duration((math.log(PLANNED_P10)) / 2, -math.log(PLANNED_P10) / (2 * _Z90))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTime:
+    """The time of a path on one node: ``planned`` minutes that carry the plan's factor, and what was measured."""
+
+    planned: int
+    measured: Duration | None
+
+    def quantile(self, share: float, factor: float) -> float:
+        """Return the minutes that this share of nodes keeps under a factor."""
+        return self.planned * factor + (self.measured.quantile(share) if self.measured else 0.0)
+
+    def share(self, minutes: float, factor: float) -> float:
+        """Return the share of nodes that are done by then."""
+        left = minutes - self.planned * factor
+        return self.measured.share(left) if self.measured else float(left >= 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One stretch of the expected course, in minutes from the start. ``kind``: batch or soak."""
+
+    kind: str
+    wave: str
+    batch: str                         # "" for a soak
+    start: float
+    end: float
+    nodes: tuple[str, ...] = ()
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a plan is expected to take and to cost."""
+
+    eta: Eta
+    spans: tuple[Span, ...]            # in order, without gaps
+    approvals: tuple[tuple[float, str], ...]     # minute, wave: where a person is waited for
+    peak_of_pool: Mapping[str, int]    # pool -> most nodes out at once, those that are down already included
+
+
+class Durations:
+    """The times of one plan's paths: measured ones where there are any, planning figures elsewhere."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._measured = {(m.kind, m.name): measured(m) for m in plan.measured or ()}
+        self._node_of = {name: node.cohort for name, node in plan.nodes.items()}
+        self.cohorts = {c.id: self.path(c.steps) for c in plan.cohorts}
+        self.around = self._measured.get(("around", ""))      # preflight and undrain of a batch
+        self.certain = not any(t.planned for t in self.cohorts.values())     # no planning figure is left
+        self._batches: dict[tuple[tuple[tuple[str, int], ...], float], tuple[float, float]] = {}
+
+    def path(self, steps: Sequence[Step]) -> NodeTime:
+        """Return the time of some steps on one node, with the drain before them where drains were measured."""
+        found = [(s, self._measured.get(("move", s.move))) for s in steps]
+        parts = [time for _, time in found if time is not None]
+        if found and (drain := self._measured.get(("drain", ""))) is not None:
+            parts.append(drain)
+        return NodeTime(sum(s.minutes for s, time in found if time is None), _sum(parts))
+
+    def groups(self, nodes: Iterable[str]) -> tuple[tuple[str, int], ...]:
+        """Return how many of these nodes are of which cohort, sorted."""
+        return tuple(sorted(Counter(self._node_of[n] for n in nodes).items()))
+
+    def batch(self, nodes: Iterable[str], factor: float) -> tuple[float, float]:
+        """Return mean and variance, in minutes, of a batch: of its slowest node, and of the calls around it."""
+        key = (self.groups(nodes), factor)
+        if key not in self._batches:
+            times = [largest([(self.cohorts[c], count) for c, count in key[0]], (i + 0.5) / _SLICES, factor)
+                     for i in range(_SLICES)]
+            mean = math.fsum(times) / _SLICES
+            variance = math.fsum((t - mean) ** 2 for t in times) / _SLICES
+            if self.around is not None:
+                mean, variance = mean + self.around.mean, variance + self.around.variance
+            self._batches[key] = mean, variance
+        return self._batches[key]
+
+
+def measured(item: MeasuredTime) -> Duration:
+    """Return what measurements say of a time."""
+    median = max(item.median_minutes, 1 / 60)
+    return Duration(math.log(median), max(_LEAST_SIGMA, math.log(max(item.p90_minutes, median) / median) / _Z90))
+
+
+def _sum(parts: list[Duration]) -> Duration | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return Duration.of_moments(math.fsum(p.mean for p in parts), math.fsum(p.variance for p in parts))
+
+
+def largest(parts: Sequence[tuple[NodeTime, int]], share: float, factor: float) -> float:
+    """Return the minutes by which, with probability ``share``, all nodes are done; ``count`` nodes of each time."""
+    low = max((time.quantile(share ** (1 / count), factor) for time, count in parts), default=0.0)
+    random = [(time, count) for time, count in parts if time.measured is not None]
+    if len(parts) < 2 or not random:
+        return low
+    high = max(low, *(time.quantile(share ** (1 / (count * len(random))), factor) for time, count in random))
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        done = math.prod(time.share(middle, factor) ** count for time, count in parts)
+        low, high = (middle, high) if done < share else (low, middle)
+    return high
+
+
+def forecast(plan: Plan) -> Forecast:
+    """Return how long a plan is expected to take, with its spread, and the capacity it costs."""
+    durations, gpus_of = Durations(plan), {c.id: gpu_count(c) for c in plan.cohorts}
+    moving = {c.id for c in plan.cohorts if c.steps}
+    usual = math.exp(FACTOR.mu)
+    spans: list[Span] = []
+    approvals: list[tuple[float, str]] = []
+    at = 0.0
+    for wave in plan.waves:
+        for batch in wave.batches:
+            nodes = tuple(n for n in batch.nodes if plan.nodes[n].cohort in moving)
+            end = at + durations.batch(nodes, usual)[0]
+            spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=end, nodes=nodes,
+                              gpus=sum(gpus_of[plan.nodes[n].cohort] for n in nodes)))
+            at = end
+        if wave.soak_minutes:
+            spans.append(Span(kind="soak", wave=wave.id, batch="", start=at, end=at + wave.soak_minutes))
+            at += wave.soak_minutes
+        if wave.approval:
+            approvals.append((at, wave.id))
+    p10, p50, p90 = _quantiles(spans, durations)
+    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches}
+    eta = Eta(
+        p10_minutes=p10, p50_minutes=p50, p90_minutes=p90,
+        measured_nodes=max((m.nodes for m in plan.measured or ()), default=0),
+        gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in spans) / 60),
+        gpu_hours_at_worst=round(sum(s.gpus * minutes.get(s.batch, 0) for s in spans) / 60),
+        peak_nodes_out=max((len(s.nodes) for s in spans), default=0)
+        + sum(len(p.already_down) for p in plan.pools.values()))
+    return Forecast(eta=eta, spans=tuple(spans), approvals=tuple(approvals), peak_of_pool=_peaks(plan, spans))
+
+
+def _quantiles(spans: Iterable[Span], durations: Durations) -> tuple[int, int, int]:
+    """Return the 10th, 50th and 90th percentile of the whole, in minutes: a mixture over the factor of the plan."""
+    batches = [s.nodes for s in spans if s.kind == "batch"]
+    soaks = math.fsum(s.end - s.start for s in spans if s.kind == "soak")
+    factors = [1.0] if durations.certain else [FACTOR.quantile((i + 0.5) / _FACTORS) for i in range(_FACTORS)]
+    works = []
+    for factor in factors:
+        moments = [durations.batch(nodes, factor) for nodes in batches]
+        works.append((math.fsum(m for m, _ in moments), math.fsum(v for _, v in moments)))
+    normals = [NormalDist(mean, math.sqrt(max(variance, 0.01))) for mean, variance in works]
+
+    def quantile(share: float) -> int:
+        low, high = 0.0, max(n.mean + 6 * n.stdev for n in normals)
+        while high - low > 0.01:
+            middle = (low + high) / 2
+            done = math.fsum(n.cdf(middle) for n in normals) / len(normals)
+            low, high = (middle, high) if done < share else (low, middle)
+        return round(high + soaks)
+
+    return (quantile(0.1), quantile(0.5), quantile(0.9)) if batches else (0, 0, 0)
+
+
+def _peaks(plan: Plan, spans: Iterable[Span]) -> dict[str, int]:
+    peaks = {pool: len(limit.already_down) for pool, limit in sorted(plan.pools.items())}
+    for span in spans:
+        for pool, count in Counter(plan.nodes[n].pool for n in span.nodes).items():
+            peaks[pool] = max(peaks.get(pool, 0), count + len(plan.pools[pool].already_down))
+    return peaks
+
+
+def gpu_count(cohort: Cohort) -> int:
+    """Return how many GPUs one node of a cohort has: by their names, else by what is written for people."""
+    written = cohort.gpu.partition("x")[0]
+    return len(cohort.gpu_names) or (int(written) if written.isdecimal() else 1)
