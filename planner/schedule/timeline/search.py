@@ -1,0 +1,128 @@
+"""The order in which a part of a fleet is placed: the best of a few greedy orders, then a short local search.
+
+The search counts trials, never time, and draws from a generator of its own, so that equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from planner.schedule.timeline.compiled import NONE, Part
+from planner.schedule.timeline.engine import Run, Style, simulate
+
+_SEED = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class _Draw:
+    """A small generator of numbers (xorshift), the same everywhere."""
+
+    state: int = _SEED
+
+    def below(self, limit: int) -> int:
+        """Return a number from 0 to below ``limit``."""
+        x = self.state
+        x ^= (x << 13) & _MASK
+        x ^= x >> 7
+        x ^= (x << 17) & _MASK
+        self.state = x
+        return (x >> 11) % limit
+
+
+def _score(run: Run) -> tuple[int, int, int]:
+    """Return what is to be small: what never starts, the makespan, then the sum of the ends."""
+    return len(run.stuck), run.makespan, sum(run.ends)
+
+
+def place(part: Part) -> Run:
+    """Return the timetable of the first greedy order: longest remaining chain first."""
+    return simulate(part, _ordered(part, _keys(part)[0]))
+
+
+def improve(part: Part, run: Run, bound: int, trials: int) -> tuple[Run, int]:
+    """Return the best timetable of at most ``trials`` trials, and how many were made; stops at ``bound`` minutes."""
+    orders = [_ordered(part, key) for key in _keys(part)]
+    styles = (Style(), Style(patient=True)) if part.members else (Style(),)
+    tried = [(order, style) for order in orders for style in styles]
+    best = (run, *tried[0])
+    for made, (order, style) in enumerate(tried[1:]):
+        if made >= trials or (best[0].makespan <= bound and not best[0].stuck):
+            return best[0], made
+        best = min(best, (simulate(part, order, style), order, style), key=lambda r: _score(r[0]))
+    found, made = _climb(part, *best, bound, trials - len(tried) + 1)
+    return found, made + len(tried) - 1
+
+
+def _ordered(part: Part, key: Callable[[int], tuple[int, ...]]) -> list[int]:
+    return sorted(range(part.items), key=lambda item: (*key(item), item))
+
+
+def _keys(part: Part) -> list[Callable[[int], tuple[int, ...]]]:
+    """Return sort keys of items: longest remaining chain first, domain by domain, and the furthest node first."""
+    slots = len(part.bunch)
+    heads = [*range(slots), *(members[0] for members in part.members)]
+    whole = [sum(act.minutes for act in part.fleet.chains[part.fleet.bunches[n].chain].acts) for n in part.bunches]
+    domains = [part.fleet.bunches[n].comm_domain for n in part.bunches]
+    domain = [NONE if d is None else d for d in domains]
+    nodes: dict[int, int] = {}
+    for local, d in enumerate(domain):
+        nodes[d] = nodes.get(d, 0) + part.sizes[local]
+
+    def longest(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        return -part.tail[slot], domain[part.bunch[slot]], part.bunch[slot]
+
+    def by_domain(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        bunch = part.bunch[slot]
+        return -whole[bunch], domain[bunch], -part.tail[slot], bunch
+
+    def small_first(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        bunch = part.bunch[slot]
+        return -part.tail[slot], nodes[domain[bunch]], domain[bunch], bunch
+
+    def furthest(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        return part.tail[slot], domain[part.bunch[slot]], part.bunch[slot]
+
+    return [longest, small_first, by_domain, furthest]
+
+
+def _climb(part: Part, run: Run, order: list[int], style: Style, bound: int, trials: int) -> tuple[Run, int]:
+    """Change the order where it may help, keep what is no worse, and return the best timetable seen."""
+    best, score, draw = run, _score(run), _Draw()
+    late = _last(part, run)
+    for made in range(trials):
+        if best.makespan <= bound and not best.stuck:
+            return best, made
+        changed = _moved(part, order, late, draw)
+        trial = simulate(part, changed, style)
+        result = _score(trial)
+        if result <= score:
+            order, score = changed, result
+            if result[:2] <= _score(best)[:2]:
+                best = trial
+            late = _last(part, trial)
+    return best, max(0, trials)
+
+
+def _last(part: Part, run: Run) -> list[int]:
+    """Return the items of the bunches that end last."""
+    late = {bunch for bunch, end in enumerate(run.ends) if end == run.makespan}
+    slots = len(part.bunch)
+    return [part.gang[s] + slots if part.gang[s] != NONE else s for s in range(slots) if part.bunch[s] in late]
+
+
+def _moved(part: Part, order: list[int], late: list[int], draw: _Draw) -> list[int]:
+    """Return an order with one or two items elsewhere; every other time an one of a late bunch comes forward."""
+    changed = list(order)
+    for _ in range(1 + draw.below(2)):
+        item = late[draw.below(len(late))] if late and draw.below(2) else changed[draw.below(len(changed))]
+        position = changed.index(item)
+        changed.pop(position)
+        towards = draw.below(position + 1) if draw.below(2) else draw.below(len(changed) + 1)
+        changed.insert(towards, item)
+    return changed
