@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.bench_prune import Clause, Goal, Kind, useful
 from planner.search.core.solve import solve
-from planner.search.core.task import Allowed, NoPath, Solution, Step, Task, pack
+from planner.search.core.task import Allowed, NoPath, Solution, Step, Task, pack, unpack
 
 COST_FIELDS = ("reboots", "drains", "steps", "minutes", "risk")
 STEPS_FIELD_SHIFT = 40          # fields behind ``steps`` in a packed cost, 20 bits each
@@ -36,8 +36,10 @@ class Clauses:
 class Bundle:
     """Single kinds that one step may change together, or one kind of several versions side by side."""
 
-    def __init__(self, number: int, variables: tuple[int, ...], kinds: Sequence[Kind], kept: Sequence[int]) -> None:
+    def __init__(self, number: int, variables: tuple[int, ...], kinds: Sequence[Kind], kept: Sequence[int],
+                 longest_minutes: int | None = None) -> None:
         self.number = number
+        self.longest_minutes = longest_minutes
         self.variables = variables
         self._kinds = [kinds[v] for v in variables]
         self._kept = [kept[v] for v in variables]
@@ -51,8 +53,9 @@ class Bundle:
         def choose(depth: int) -> Iterator[Step]:
             if depth == len(options):
                 changed = [(kind, a, b) for kind, a, b in zip(self._kinds, values, chosen, strict=True) if a != b]
-                if changed:
-                    yield Step(tuple(chosen), _cost(changed), group=self.number)
+                cost = _cost(changed) if changed else None
+                if cost is not None and not self._too_long(cost):
+                    yield Step(tuple(chosen), cost, group=self.number)
                 return
             for value in options[depth]:
                 chosen.append(value)
@@ -61,6 +64,10 @@ class Bundle:
                 chosen.pop()
 
         yield from choose(0)
+
+    def _too_long(self, cost: int) -> bool:
+        reboots, drains, _, minutes, _ = unpack(cost, len(COST_FIELDS))
+        return self.longest_minutes is not None and bool(reboots or drains) and minutes > self.longest_minutes
 
 
 def _cost(changed: list[tuple[Kind, int, int]]) -> int:
@@ -113,14 +120,15 @@ class Universe:
         return {c.name for c in self._clauses[self.instance["archs"][cohort[1]]]
                 if all(v in own for v, _ in (*c.wanted, *c.then))}
 
-    def task(self, cohort: Cohort, keep: frozenset[str] | None = None,
-             hops: Mapping[str, int] | None = None) -> tuple[Task, list[str]]:
+    def task(self, cohort: Cohort, keep: frozenset[str] | None = None, hops: Mapping[str, int] | None = None,
+             longest_minutes: int | None = None) -> tuple[Task, list[str]]:
         """Return the task of a cohort, and the names of its variables.
 
         Args:
             cohort: State, architecture and target, by place.
             keep: Constraints that count; None for all. Kinds that no kept goal depends on are left out.
             hops: Kind -> largest distance of one step, on top of what the instance says.
+            longest_minutes: No step that drains or reboots may take longer.
         """
         state, arch, target = cohort
         clauses = self._clauses[self.instance["archs"][arch]]
@@ -138,7 +146,7 @@ class Universe:
         groups = [b for b in groups if not any(set(b) < set(other) for other in groups)]
         return Task(
             start=tuple(start), goals=[k.goal.met if k.goal else None for k in kinds],
-            groups=[Bundle(number, b, kinds, kept) for number, b in enumerate(groups)],
+            groups=[Bundle(number, b, kinds, kept, longest_minutes) for number, b in enumerate(groups)],
             constraints=_grouped(clauses, kinds), strict_start=True, steps_field=STEPS_FIELD_SHIFT,
             expansions_max=200_000), names
 

@@ -127,9 +127,3 @@ def _located(item: Diagnostic, path: Path, text: str) -> Diagnostic:
 def load_rules(overlays: tuple[Path, ...]) -> MatrixSet:
     """Return the shipped matrices with the user's overlays on top."""
     return load_matrices(data_dir("matrices"), overlays)
-
-
-def raw_matrices(overlays: tuple[Path, ...]) -> list[tuple[str, Any]]:
-    """Return the matrices as parsed YAML and nothing more: what the validator reads."""
-    files = [p for folder in (data_dir("matrices"), *overlays) for p in sorted(folder.glob("*.yml"))]
-    return [(p.name, parse_yaml(p.read_text(encoding="utf-8"), name=str(p))) for p in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from planner.cli.inputs import (
     load_target,
     located,
     matrix_option,
-    raw_matrices,
 )
+from planner.cli.raw import raw_matrices
 from planner.cli.show import PLAN_FORMATS, emit_plan
 from planner.diagnostics import Diagnostic
 from planner.errors import BundleError, ExitCode, InputError, ScheduleError
@@ -45,13 +46,19 @@ Examples:
 @click.option("--history", "history", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Bundle that was applied, or a --state directory: its journals tell durations. May be repeated.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 3 when the plan has changes, 0 when it has none.")
+@click.option("--why-not", "why_not", metavar="COMPONENT=VERSION",
+              help="Say why the plan does not lead to a version, and plan nothing: driver=595.")
 @matrix_option
 @click.option("-o", "--output", "output", type=PLAN_FORMATS, default="table", help="Format of what is printed.")
 def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, optimize: str,
-         history: tuple[Path, ...], detailed_exitcode: bool, overlays: tuple[Path, ...], output: str) -> int:
+         history: tuple[Path, ...], detailed_exitcode: bool, why_not: str | None, overlays: tuple[Path, ...],
+         output: str) -> int:
     """Search a safe path for every node, schedule the rollout, show it, and write the bundle."""
     order = _order(optimize)
     document, target = load_facts(facts_path), load_target(target_path)
+    if why_not is not None:
+        with located(target_path):
+            return _why_not(why_not, document, target, overlays, order, output)
     with located(target_path):
         made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order,
                           history=history)
@@ -71,6 +78,29 @@ def _order(text: str) -> tuple[str, ...]:
     if unknown := [f for f in order if f not in OPTIMIZABLE]:
         raise click.BadParameter(f"{unknown[0]!r} is none of reboots, risk, steps, time", param_hint="--optimize")
     return order
+
+
+def _why_not(asked: str, document: object, target: Target, overlays: tuple[Path, ...], order: tuple[str, ...],
+             output: str) -> int:
+    """Print why the plan does not use some version."""
+    from dataclasses import asdict
+
+    from planner.documents import canonical_json
+    from planner.facts.schema import FactDocument
+    from planner.report.why_not_view import why_not_lines
+    from planner.schedule.why_not import why_not
+
+    assert isinstance(document, FactDocument)
+    component, sign, wanted = (part.strip() for part in asked.partition("="))
+    if not (component and sign and wanted):
+        raise click.BadParameter(f"{asked!r} is not COMPONENT=VERSION, such as driver=595", param_hint="--why-not")
+    answers = why_not(document, target, load_rules(overlays), component, wanted, order)
+    if output == "json":
+        sys.stdout.write(canonical_json({"schema": "planner.why-not/1", "component": component, "wanted": wanted,
+                                         "answers": [asdict(a) for a in answers]}))
+    else:
+        sys.stdout.write("\n".join(why_not_lines(answers, component, wanted, width=shutil.get_terminal_size((100, 24)).columns)) + "\n")
+    return int(ExitCode.DONE)
 
 
 def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, inventory: str,
