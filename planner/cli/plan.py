@@ -99,7 +99,8 @@ def _why_not(asked: str, document: object, target: Target, overlays: tuple[Path,
         sys.stdout.write(canonical_json({"schema": "planner.why-not/1", "component": component, "wanted": wanted,
                                          "answers": [asdict(a) for a in answers]}))
     else:
-        sys.stdout.write("\n".join(why_not_lines(answers, component, wanted, width=shutil.get_terminal_size((100, 24)).columns)) + "\n")
+        width = shutil.get_terminal_size((100, 24)).columns
+        sys.stdout.write("\n".join(why_not_lines(answers, component, wanted, width=width)) + "\n")
     return int(ExitCode.DONE)
 
 

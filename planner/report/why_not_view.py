@@ -26,8 +26,9 @@ def why_not_lines(answers: Iterable[WhyNot], component: str, wanted: str, *, wid
         names = sorted(name for a in group for name in a.nodes)
         gpus = " and ".join(dict.fromkeys(a.gpu for a in group))
         count = "1 node" if len(names) == 1 else f"{len(names)} nodes"
-        texts = [(f"{component} {wanted} on {gpus}, {count} ({shortened(names, _NODES_SHOWN)}): {_HEADS[first.verdict]}",
-                  ""), *((reason, "  ") for reason in first.reasons),
+        listed = shortened(names, _NODES_SHOWN)
+        texts = [(f"{component} {wanted} on {gpus}, {count} ({listed}): {_HEADS[first.verdict]}", ""),
+                 *((reason, "  ") for reason in first.reasons),
                  *((f"source: {source}", "  ") for source in first.sources[:_SOURCES_SHOWN]),
                  *((f"nearest: {near}", "  ") for near in first.nearest[:3])]
         lines += [str(line) for text, indent in texts for line in wrapped(text, width, indent=indent)]
