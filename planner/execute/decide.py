@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from planner.errors import ExitCode
 from planner.execute.states import FINAL, Event, NodeState, NodeStatus, RolloutState
+from planner.model.window import next_start
 from planner.schedule.plan import Plan, Wave
 
 LOST_BREAKER = 2      # so many nodes lost in reboot stop everything, whatever the budget says
@@ -88,7 +89,7 @@ def decide(plan: Plan, state: RolloutState, now: datetime, *, canary_only: bool 
         return Wait(until=start, reason="the plan starts nothing before then")
     approval: Stop | None = None
     for wave in plan.waves:
-        decision = _wave(plan, state, wave, now, canary_only=canary_only)
+        decision = _in_window(plan, state, _wave(plan, state, wave, now, canary_only=canary_only), now)
         if isinstance(decision, Stop) and decision.kind == "approval" and not _begun(state, wave):
             # A wave that was at its goal before has shown nothing. Later nodes are looked at, too: when all are there,
             # nobody has to approve anything; the first one that needs a change does need it.
@@ -147,6 +148,10 @@ def _stop(plan: Plan, state: RolloutState, *, winding_down: bool) -> Stop | None
     if unclear:
         return Stop(code=ExitCode.PAUSED, kind="gate-inconclusive", nodes=unclear,
                     reason=state.nodes[unclear[0]].reason)
+    handed = _where(state, lambda s: s.unknown and s.code == Event.HANDOVER_OPEN)
+    if handed:
+        return Stop(code=ExitCode.PAUSED, kind="handover", nodes=handed, wave=state.nodes[handed[0]].wave,
+                    reason=f"a step of {len(handed)} node{'s' * (len(handed) > 1)} is left to people")
     unknown = _unknown(state)
     early = any(state.nodes[n].wave in _early(plan) for n in unknown)
     if unknown and (early or len(unknown) + len(_failed(state)) > failure_budget(plan, state)):
@@ -217,6 +222,32 @@ def _wave(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary_
     if wave.id not in state.waves_finished:
         return Note(kind="wave-finished", wave=wave.id)
     return _after(plan, state, wave, now, canary_only=canary_only)
+
+
+def _in_window(plan: Plan, state: RolloutState, decision: Decision | None, now: datetime) -> Decision | None:
+    """Hold back what would take nodes out of service until a maintenance window of their pools is open long enough.
+
+    A node that has been begun is finished, whatever the time is: half changed and drained it helps nobody.
+    """
+    if not isinstance(decision, Act) or decision.call not in ("preflight", "change"):
+        return decision
+    fresh = [n for n in decision.nodes if not state.nodes[n].started or state.nodes[n].state in _NEW]
+    if len(fresh) < len(decision.nodes):
+        return decision
+    minutes = next(b.minutes for w in plan.waves for b in w.batches if b.id == decision.batch)
+    starts = []
+    for pool in sorted({plan.nodes[n].pool for n in fresh}):
+        limit = plan.pools.get(pool)
+        start = next_start(limit.windows, now, minutes) if limit else now
+        if start is None:
+            return Stop(code=ExitCode.PAUSED, kind="window-too-short", nodes=tuple(fresh), wave=decision.wave,
+                        reason=f"batch {decision.batch} takes {minutes} minutes; no window of pool {pool} is that long")
+        starts.append((start, pool))
+    start, pool = max(starts)
+    if start > now:
+        return Wait(until=start, wave=decision.wave,
+                    reason=f"the next maintenance window of pool {pool} for a batch of {minutes} min")
+    return decision
 
 
 def _after(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary_only: bool) -> Decision | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from planner.documents import Document
 from planner.model.version import parse_range
+from planner.model.window import parse_window
 
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9._*?+-]{0,99}")
 MINUTES_MAX = 525_600      # a year: what is longer is a slip, and overflows a calendar sooner or later
 
 Minutes = Annotated[int, Field(ge=0, le=MINUTES_MAX)]
@@ -35,6 +38,7 @@ class RolloutPolicy(Document):
 
     max_unavailable: str | int = "10%"            # per pool: number or percentage of the pool
     max_unavailable_per_domain: str | int | None = None   # per failure domain
+    min_in_service: str | int | None = None       # floor of a pool's capacity; percentages round up
     canary: Literal["auto"] | int | tuple[str, ...] = "auto"   # per class one; or a number per class; or names
     growth: float = Field(2.0, ge=1, allow_inf_nan=False)              # each batch at most this many times the last
     batch_max: int | None = Field(None, ge=1)
@@ -45,6 +49,7 @@ class RolloutPolicy(Document):
     drain_timeout_minutes: Minutes = 240
     reboot_timeout_minutes: int = Field(20, ge=1, le=MINUTES_MAX)
     not_before: str | None = None                 # ISO 8601 with time zone
+    windows: tuple[str, ...] = ()                 # weekly: "Sat,Sun 02:00-06:00 Europe/Berlin"; empty: at any time
 
     @field_validator("not_before", mode="before")
     @classmethod
@@ -60,7 +65,15 @@ class RolloutPolicy(Document):
             raise ValueError(f"{value!r} has no time zone; add one, such as +01:00 or Z")
         return value
 
-    @field_validator("max_unavailable", "max_unavailable_per_domain", "failure_budget", "canary", mode="before")
+    @field_validator("windows")
+    @classmethod
+    def _weekly(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_window(text)
+        return value
+
+    @field_validator("max_unavailable", "max_unavailable_per_domain", "min_in_service", "failure_budget", "canary",
+                     mode="before")
     @classmethod
     def _no_truth(cls, value: Any) -> Any:
         """Refuse ``true``, which would count as 1."""
@@ -68,7 +81,7 @@ class RolloutPolicy(Document):
             raise ValueError(f"{str(value).lower()} is not a number")
         return value
 
-    @field_validator("max_unavailable", "max_unavailable_per_domain", "failure_budget")
+    @field_validator("max_unavailable", "max_unavailable_per_domain", "min_in_service", "failure_budget")
     @classmethod
     def _count_or_percent(cls, value: str | int | None) -> str | int | None:
         if isinstance(value, int):
@@ -94,7 +107,8 @@ def _text_or_mapping(value: Any) -> Any:
 def _readable(value: str | ToolkitWant) -> str | ToolkitWant:
     texts = (value,) if isinstance(value, str) else (*value.present, *value.absent, *filter(None, [value.default]))
     for text in texts:
-        parse_range(text)
+        if not _WORD.fullmatch(text):     # one word may be the value of a text component: the matrices tell which are
+            parse_range(text)
     return value
 
 

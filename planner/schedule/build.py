@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
 
+from planner.diagnostics import Diagnostic
+from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
+from planner.model.window import next_start
 from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
 from planner.schedule.plan import Batch, Cohort, NodePlan, PoolLimit, Wave
@@ -18,6 +22,7 @@ from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
 # first batches; other domains follow one by one.
 _BEGUN, _OUTSIDE, _LATER = range(3)
+_ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def build_waves(
     minutes = {c.id: sum(s.minutes for s in c.steps) for c in cohorts}
     waves = _make_waves(groups, {"staging": soak, "canary": soak, "batch": batch_soak},
                         {name: minutes[n.cohort] for name, n in nodes.items()})
+    _fit_windows(waves, nodes, pools)
     warnings = (*staging_warnings(staging, rest, nodes, class_of),
                 *_stuck_warnings(batches, nodes, ceilings, policies, begun), *_mixing_warnings(waves, mixing))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
@@ -99,6 +105,23 @@ def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapp
             "soak_minutes": 0 if last else soaks[kind], "approval": kind == "canary" and not last,
         }))
     return tuple(waves)
+
+
+def _fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> None:
+    """Refuse a batch that is longer than every maintenance window of one of its pools: it would wait for ever."""
+    longest: dict[str, Batch] = {}
+    for batch in (b for w in waves for b in w.batches):
+        for pool in {nodes[n].pool for n in batch.nodes}:
+            if pool not in longest or batch.minutes > longest[pool].minutes:
+                longest[pool] = batch
+    problems = [
+        Diagnostic(code="window-too-short", subject=f"pool {pool}",
+                   summary=f"batch {batch.id} takes {batch.minutes} minutes, and no maintenance window is that long",
+                   why=tuple(pools[pool].windows),
+                   hint=f"give the pool a window of at least {batch.minutes} minutes", places=(("rollout", "windows"),))
+        for pool, batch in sorted(longest.items()) if next_start(pools[pool].windows, _ANY_WEEK, batch.minutes) is None]
+    if problems:
+        raise ScheduleError(*problems)
 
 
 def _mixing_domains(units: Iterable[Unit], nodes: Mapping[str, NodePlan], cohort_of: Mapping[str, Cohort],

@@ -115,11 +115,20 @@ def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPol
             domains_of[node.pool].add(node.failure_domain)
     return {
         pool: PoolLimit(
-            nodes=sizes[pool], max_unavailable=absolute(policies[pool].max_unavailable, sizes[pool]),
+            nodes=sizes[pool], max_unavailable=unavailable(policies[pool], sizes[pool]),
             max_unavailable_per_domain=_per_domain(policies[pool], [domain_sizes[d] for d in domains_of[pool]]),
-            already_down=tuple(sorted(already_down.get(pool, ()))))
+            already_down=tuple(sorted(already_down.get(pool, ()))), windows=policies[pool].windows)
         for pool in sorted(sizes)
     }
+
+
+def unavailable(policy: RolloutPolicy, total: int) -> int:
+    """Return how many nodes of a pool may be away at once: never so many that fewer than its floor are left."""
+    most, floor = absolute(policy.max_unavailable, total), policy.min_in_service
+    if floor is None:
+        return most
+    kept = floor if isinstance(floor, int) else -(-total * int(floor.removesuffix("%")) // 100)
+    return max(0, min(most, total - kept))
 
 
 def _per_domain(policy: RolloutPolicy, sizes: list[int]) -> int | None:
@@ -177,8 +186,9 @@ def _pool_problem(pool: str, limit: PoolLimit) -> Diagnostic | None:
     if limit.max_unavailable == 0:
         return Diagnostic(
             code="nothing-may-move", subject=f"pool {pool}",
-            summary=f"max_unavailable is 0, so no node of pool {pool} may move",
-            hint=f"write max_unavailable: 1 or more, or leave the pool as it is with pools: {{{pool}: {{skip: true}}}}")
+            summary=f"max_unavailable and min_in_service together let no node of pool {pool} out of service",
+            hint="write max_unavailable: 1 or more (and a floor that spares as many), or leave the pool as it is with "
+                 f"pools: {{{pool}: {{skip: true}}}}")
     if limit.max_unavailable > len(down):
         return None
     return Diagnostic(

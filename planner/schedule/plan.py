@@ -44,6 +44,28 @@ class Change(Document):
     to: str
 
 
+class StepProof(Document):
+    """How a node shows, without planner, that a component is where a step leaves it."""
+
+    component: str
+    wanted: tuple[str, ...]           # must show
+    unwanted: tuple[str, ...] = ()    # must not show any more
+    file: str = ""
+    argv: tuple[str, ...] = ()
+    variable: str = ""
+    where: Literal["node", "cluster"] = "node"
+    fields: dict[str, str] = Field(default_factory=dict)
+    value: str = ""
+
+
+class StepRefresh(Document):
+    """Something generated from what the step changes, made again where it is there."""
+
+    file: str = ""
+    argv: tuple[str, ...] = ()
+    unit: str = ""
+
+
 class Step(Document):
     """One edge of the path."""
 
@@ -60,6 +82,13 @@ class Step(Document):
     because: tuple[Claimed, ...] = ()
     notes: tuple[str, ...] = ()       # release notes, CVEs and deprecations crossed
     risks: tuple[str, ...] = ()
+    # What no package manager of the node does: a person, or their own automation. Absent from other steps' documents.
+    handover: Literal[True] | None = None
+    instructions: tuple[str, ...] | None = None
+    proofs: tuple[StepProof, ...] | None = None     # what shows afterwards that it was done
+    remarks: tuple[str, ...] | None = None          # what people should know or do about it: firmware, engines
+    ends: Literal[True] | None = None               # what nodes can have afterwards is not known: discover, plan again
+    refresh: tuple[StepRefresh, ...] | None = None
 
 
 class Cohort(Document):
@@ -110,6 +139,7 @@ class PoolLimit(Document):
     max_unavailable: int
     max_unavailable_per_domain: int | None = None
     already_down: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()     # weekly maintenance windows; empty: at any time
 
 
 class NodePlan(Document):

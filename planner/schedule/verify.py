@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 
 from planner.model.target import RolloutPolicy
 from planner.schedule.plan import Batch, NodePlan, Plan, Wave
@@ -63,6 +65,13 @@ def _allowed(written: str | int, total: int) -> int:
         return written
     percent = int(written.rstrip("%"))
     return 0 if percent == 0 else max(total * percent // 100, 1)
+
+
+def _spared(policy: RolloutPolicy, total: int) -> int:
+    most, floor = _allowed(policy.max_unavailable, total), policy.min_in_service
+    if isinstance(floor, str):
+        floor = math.ceil(Fraction(int(floor.rstrip("%")), 100) * total)
+    return most if floor is None else max(0, min(most, total - floor))
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -137,9 +146,11 @@ def _numbers(s: _Schedule) -> Iterator[str]:
     domains = {(n.pool, n.failure_domain) for n in s.nodes.values() if n.failure_domain}
     for pool, limit in sorted(s.plan.pools.items()):
         policy, size = s.policy(pool), sizes[pool]
-        if limit.nodes != size or limit.max_unavailable != _allowed(policy.max_unavailable, size):
-            yield (f"pool {pool} has {size} nodes and may lose {_allowed(policy.max_unavailable, size)}; the plan says "
+        if limit.nodes != size or limit.max_unavailable != _spared(policy, size):
+            yield (f"pool {pool} has {size} nodes and may lose {_spared(policy, size)}; the plan says "
                    f"{limit.nodes} and {limit.max_unavailable}")
+        if limit.windows != policy.windows:
+            yield f"pool {pool} has other maintenance windows in the plan than in its policy"
         written, said = policy.max_unavailable_per_domain, limit.max_unavailable_per_domain
         if (written is None) != (said is None):
             yield f"pool {pool}: the limit per failure domain is {said}, the policy says {written}"
@@ -160,8 +171,7 @@ def _limits(s: _Schedule) -> Iterator[str]:
         pools = Counter(s.nodes[n].pool for n in batch.nodes)
         for pool, count in sorted(pools.items()):
             policy, limit = s.policy(pool), s.plan.pools.get(pool)
-            most = _allowed(policy.max_unavailable, s.pool_sizes()[pool]) \
-                if limit is None else limit.max_unavailable
+            most = _spared(policy, s.pool_sizes()[pool]) if limit is None else limit.max_unavailable
             if count + down_pools[pool] > most:
                 yield (f"batch {batch.id} takes {count} nodes of pool {pool}, {down_pools[pool]} are down, "
                        f"and only {most} may be unavailable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from planner.errors import ExitCode, LockedError
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import Controller, break_lock
 from planner.execute.states import Event, NodeState
+from planner.model.window import next_start
 from planner.runner.scripted import Fault
 from tests.execute.world import ME, World, make_plan
 
@@ -288,3 +290,15 @@ def test_a_skipped_node_is_left_out_and_the_rest_ends(tmp_path: Path) -> None:
     outcome = world.run()
     assert (outcome.code, outcome.nodes) == (ExitCode.DONE, ("n0",))
     assert not world.fleet.nodes["n0"].acts
+
+
+def test_a_rollout_with_windows_runs_to_its_end_and_starts_every_batch_inside_one(tmp_path: Path) -> None:
+    """Batches of 30 minutes, windows of an hour and a half on two days of the week."""
+    world = World(make_plan(windows=["Sun 13:00-14:30 UTC", "Wed 02:00-03:30 UTC"], approval=False), tmp_path)
+    outcome = world.run()
+    assert outcome.code == 0
+    began = [datetime.fromisoformat(e.at) for e in world.entries()
+             if e.kind == "call-started" and e.data["call"] == "change"]
+    assert began
+    for moment in began:
+        assert next_start(["Sun 13:00-14:30 UTC", "Wed 02:00-03:30 UTC"], moment, 1) == moment

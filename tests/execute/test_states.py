@@ -127,6 +127,19 @@ def test_nothing_starts_before_the_planned_time() -> None:
     assert isinstance(decide(plan, start_state(plan), datetime(2026, 3, 1, 13, 0, tzinfo=UTC)), Act)
 
 
+def test_nodes_leave_service_only_while_a_maintenance_window_is_open_long_enough() -> None:
+    """The batch takes 30 minutes; the window ends at 14:00, so 13:31 is too late and the next one is a week away."""
+    plan = make_plan(windows=["Sun 13:00-14:00 UTC"])
+    early = decide(plan, start_state(plan), datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
+    assert isinstance(early, Wait)
+    assert early.until == datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+    assert isinstance(decide(plan, start_state(plan), datetime(2026, 3, 1, 13, 30, tzinfo=UTC)), Act)
+    late = decide(plan, start_state(plan), datetime(2026, 3, 1, 13, 31, tzinfo=UTC))
+    assert isinstance(late, Wait)
+    assert late.until == datetime(2026, 3, 8, 13, 0, tzinfo=UTC)
+    assert "pool train" in late.reason
+
+
 @pytest.mark.parametrize(("written", "nodes", "expected"),
                          [(0, 5, 0), (2, 5, 2), ("10%", 5, 1), ("40%", 5, 2), ("0%", 5, 0)])
 def test_a_failure_budget_rounds_down_to_at_least_one(written: int | str, nodes: int, expected: int) -> None:

@@ -29,7 +29,7 @@ ROLLOUT = "prod-12345678"
 
 def make_plan(*, canary: int = 1, batches: Sequence[int] = (2, 2), limit: int = 2, soak: int = 60,
               approval: bool = True, budget: int | str = 0, domains: dict[str, str] | None = None,
-              down: Sequence[str] = (), **rollout: Any) -> Plan:
+              down: Sequence[str] = (), windows: Sequence[str] = (), **rollout: Any) -> Plan:
     """Return a finished plan: canaries first, then one wave for each number of nodes.
 
     Node names are n0, n1, … in rollout order; ``domains`` maps a node to its NVLink domain.
@@ -50,7 +50,8 @@ def make_plan(*, canary: int = 1, batches: Sequence[int] = (2, 2), limit: int = 
     return finished({
         "schema": "planner.plan/1", "planner_version": "0", "name": "prod", "inputs": {}, "inventory": "inv",
         "policy": "production", "rollout": {"failure_budget": budget, **rollout},
-        "pools": {"train": {"nodes": len(names), "max_unavailable": limit, "already_down": list(down)}},
+        "pools": {"train": {"nodes": len(names), "max_unavailable": limit, "already_down": list(down),
+                            "windows": list(windows)}},
         "cohorts": [group], "waves": waves,
         "nodes": {name: {"cohort": "c-one", "pool": "train", "environment": "production", "facts": "sha256:00",
                          "machine_id": f"{i:032x}", "nvlink_domain": (domains or {}).get(name, "")}

@@ -62,7 +62,8 @@ def test_nodes_that_are_down_use_up_the_limit() -> None:
     made = world(plain(20), down={"p": ("x1",)}, max_unavailable="20%")
     assert max(sizes(made)) == 3
     assert made.schedule().pools["p"].model_dump() == {
-        "nodes": 21, "max_unavailable": 4, "max_unavailable_per_domain": None, "already_down": ("x1",)}
+        "nodes": 21, "max_unavailable": 4, "max_unavailable_per_domain": None, "already_down": ("x1",),
+            "windows": ()}
 
 
 def test_nodes_that_are_down_are_nodes_of_their_pool() -> None:

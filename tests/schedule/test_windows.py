@@ -1,0 +1,88 @@
+"""Maintenance windows and capacity floors: read, kept by the schedule, kept by the engine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.model.target import RolloutPolicy
+from planner.model.window import DAYS, next_start, parse_window
+from planner.schedule.limits import unavailable
+from planner.schedule.verify import _spared
+
+NIGHT = "Sat,Sun 02:00-06:00 Europe/Berlin"
+MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+def test_the_next_window_is_found_in_local_time() -> None:
+    assert next_start([NIGHT], MONDAY, 240) == datetime(2026, 1, 10, 1, tzinfo=UTC)
+    assert next_start([NIGHT], datetime(2026, 7, 6, tzinfo=UTC), 240) == datetime(2026, 7, 11, 0, tzinfo=UTC)
+
+
+def test_an_open_window_is_used_while_enough_is_left_of_it() -> None:
+    inside = datetime(2026, 1, 10, 3, tzinfo=UTC)
+    assert next_start([NIGHT], inside, 120) == inside
+    assert next_start([NIGHT], inside, 121) == datetime(2026, 1, 11, 1, tzinfo=UTC)
+
+
+def test_the_night_on_which_clocks_go_forward_is_an_hour_shorter() -> None:
+    before = datetime(2026, 3, 28, 12, tzinfo=UTC)      # clocks change on Sunday 29 March at 02:00
+    assert next_start(["Sun 01:00-05:00 Europe/Berlin"], before, 180) == datetime(2026, 3, 29, 0, tzinfo=UTC)
+    assert next_start(["Sun 01:00-05:00 Europe/Berlin"], before, 240) == datetime(2026, 4, 4, 23, tzinfo=UTC)
+
+
+def test_the_night_on_which_clocks_go_back_is_an_hour_longer() -> None:
+    before = datetime(2026, 10, 24, 12, tzinfo=UTC)
+    assert next_start(["Sun 01:00-05:00 Europe/Berlin"], before, 300) == datetime(2026, 10, 24, 23, tzinfo=UTC)
+
+
+def test_a_window_may_run_over_midnight_and_meet_the_next() -> None:
+    assert parse_window("Fri 22:00-04:00 UTC").minutes == 360
+    assert next_start(["Fri 22:00-04:00 UTC"], MONDAY, 360) == datetime(2026, 1, 9, 22, tzinfo=UTC)
+    assert next_start(["Fri 22:00-00:00 UTC", "Sat 00:00-05:00 UTC"], MONDAY, 400) == datetime(
+        2026, 1, 9, 22, tzinfo=UTC)
+
+
+def test_no_window_is_long_enough_and_none_means_at_any_time() -> None:
+    assert next_start([NIGHT], MONDAY, 241) is None
+    assert next_start([], MONDAY, 10_000) == MONDAY
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("Sat 02:00-06:00", "is not a window"), ("Samstag 02:00-06:00 UTC", "no day"), ("Sat 25:00-06:00 UTC", "no times"),
+    ("Sat 02:00-06:00 Mars/Olympus", "no time zone"), ("Sat 02:00-06:00 ../etc/passwd", "is not a window"),
+    ("", "is not")])
+def test_what_is_no_window_is_a_clear_error(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RolloutPolicy(windows=(text,))
+
+
+def test_ranges_of_days_wrap_around_the_week() -> None:
+    assert parse_window("Sat-Mon 00:00-01:00 UTC").days == (0, 5, 6)
+    assert parse_window("daily 00:00-01:00 UTC").days == tuple(range(7))
+
+
+def test_a_floor_of_capacity_bounds_what_may_be_away() -> None:
+    for most, floor, total, spared in (("50%", "80%", 10, 2), ("50%", 9, 10, 1), ("10%", "50%", 10, 1),
+                                       ("50%", "100%", 10, 0), (8, "75%", 10, 2), (3, None, 10, 3)):
+        policy = RolloutPolicy(max_unavailable=most, min_in_service=floor)
+        assert unavailable(policy, total) == spared == _spared(policy, total)
+
+
+@given(day=st.sampled_from(DAYS), opens=st.integers(0, 23), length=st.integers(1, 23),
+       zone=st.sampled_from(("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")),
+       hours=st.integers(0, 24 * 400), minutes=st.integers(1, 1200))
+def test_what_is_found_lies_in_the_window_whole(day: str, opens: int, length: int, zone: str, hours: int,
+                                                minutes: int) -> None:
+    window = parse_window(f"{day} {opens:02}:00-{(opens + length) % 24:02}:00 {zone}")
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
+    text = f"{day} {opens:02}:00-{(opens + length) % 24:02}:00 {zone}"
+    start = next_start([text], now, minutes)
+    if start is None:
+        assert minutes > window.minutes - 61
+        return
+    assert start >= now
+    assert any(a <= start and start + timedelta(minutes=minutes) <= b for a, b in window.intervals(start))
