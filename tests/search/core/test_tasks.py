@@ -136,7 +136,7 @@ def test_costs_that_depend_on_the_whole_state_count(task: Task, prices: list[int
     assert replayed(priced) == truth(priced)
 
 
-@pytest.mark.xfail(strict=True, reason="of two groups that lead to one state only the one with the lower own cost is kept")
+@pytest.mark.xfail(strict=True, reason="of groups that reach one state only the lowest own cost is kept")
 def test_of_two_groups_the_one_that_costs_less_in_all_is_taken() -> None:
     """A dearer step that costs nothing on top is better than a cheap one that does."""
     cheap, dear = (Jumps(n, (0,), (((0,), (1,), cost),)) for n, cost in ((0, 1), (1, 2)))
