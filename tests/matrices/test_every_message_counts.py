@@ -156,3 +156,15 @@ def test_evidence_can_be_written(shipped: MatrixSet) -> None:
     """For every pattern of evidence there is a text in which it is found: none is impossible."""
     patterns = {e.text for s in shipped.signatures for c in s.causes for e in c.evidence if e.text}
     assert sorted(p for p in patterns if text_for(p) is None) == []
+
+
+def test_rules_that_a_cause_names_speak_of_it(shipped: MatrixSet) -> None:
+    """A family without a rule about the cause has no effect; one between nodes tells where nodes differ."""
+    spoken: dict[str, set[str]] = {}
+    for rule in (*shipped.claims, *shipped.lockstep, *shipped.across):
+        spoken.setdefault(rule.family, set()).add(rule.root_cause)
+    between = {rule.family for rule in shipped.across}
+    idle = [f"{s.name}: {c.root_cause}: {family}"
+            for s in shipped.signatures for c in s.causes for family in c.judged_by
+            if family not in between and not spoken.get(family, set()) & {"", c.root_cause}]
+    assert idle == []
