@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from planner.execute.states import FINAL, TRANSITIONS, Event, NodeState, Rollout
 from planner.report.console import format_table, print_diagnostics, print_json
 from planner.schedule.plan import Cohort, Plan
 
+_HANDED_STEP = re.compile(r"step (\S+) ")      # how the message of a step that is handed over begins
 SHOWN = 20              # nodes listed in a message
 EVIDENCE_SHOWN = 100    # lines of the table of evidence; what is not done comes first
 
@@ -53,6 +55,7 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
         "interrupted": f"planner resume {bundle}",
         "aborted-call": f"planner resume {bundle}",
         "unreachable": f"bring {shown} back, then: planner resume {bundle}; or: planner skip {bundle} {shown}",
+        "handover": f"do this on {shown}, then: planner resume {bundle}; or leave them out: planner skip {bundle} {shown}",
         "gate-inconclusive": f"look at the reasons, then: planner resume {bundle}",
         "max-unavailable": f"bring nodes back, then: planner resume {bundle}",
         "aborted": "plan again: planner plan --facts FACTS --target TARGET --out BUNDLE",
@@ -62,13 +65,32 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
     away = sorted(n for n, s in outcome.state.nodes.items() if s.unavailable)
     why = tuple(f"{n} ({outcome.state.nodes[n].state}): {outcome.state.nodes[n].reason}" for n in nodes[:SHOWN])
     why += (f"not in service now: {', '.join(away[:SHOWN])}",) if away else ()
+    if outcome.kind == "handover":
+        why = (*_left_to_people(rollout.plan, outcome), *why[len(nodes[:SHOWN]):])
     if outcome.code is ExitCode.HALTED:
         why += _ways_back(rollout.plan, nodes)
     # What was asked for is no error; what somebody has to look at is a warning; only a halt is one.
-    asked = outcome.kind in ("approval", "pause-requested", "interrupted", "aborted-call")
+    asked = outcome.kind in ("approval", "handover", "pause-requested", "interrupted", "aborted-call")
     severity = Severity.INFO if asked else Severity.ERROR if outcome.code is ExitCode.HALTED else Severity.WARNING
     return ApplyError(Diagnostic(code=outcome.kind, subject=f"rollout {rollout.plan.name}", summary=outcome.reason,
                                  why=why, hint=hint, severity=severity))
+
+
+def _left_to_people(plan: Plan, outcome: Outcome) -> tuple[str, ...]:
+    """Say what people have to do on which nodes; nodes that wait for the same step are told together."""
+    waiting: dict[tuple[str, str], list[str]] = {}
+    for name in outcome.nodes:
+        found = _HANDED_STEP.match(outcome.state.nodes[name].reason)
+        waiting.setdefault((plan.nodes[name].cohort, found.group(1) if found else ""), []).append(name)
+    lines: list[str] = []
+    for (cohort_id, step_id), names in waiting.items():
+        step = next((s for c in plan.cohorts if c.id == cohort_id for s in c.steps if s.id == step_id), None)
+        told = step.instructions or () if step is not None else ()
+        lines.append(f"{', '.join(names[:SHOWN])}: {step.title if step is not None else 'handed over'}")
+        lines += [f"  {number}. {text}" for number, text in enumerate(told, start=1)]
+        still = outcome.state.nodes[names[0]].reason.partition("handed over: ")[2].partition(". Do")[0]
+        lines.append(f"  open: {still}")
+    return tuple(lines)
 
 
 def _ways_back(plan: Plan, nodes: Sequence[str]) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[st
 
     assert isinstance(want, dict)
     wanted: dict[str, tuple[str, ...]] = {}
-    for name, goal in goals_of(want).items():
+    for name, goal in goals_of(want, matrices).items():
         values = node.state.get(name, ())
         if goal.met_by(values):
             continue

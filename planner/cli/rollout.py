@@ -123,7 +123,7 @@ def run_engine(rollout: Rollout, *, canary_only: bool, inventory: str, forks: in
         interrupts = stack.enter_context(Interrupts(_say_interrupt).on_signals())
         reporter = stack.enter_context(_reporter(clock.now, label=parts.pop("label", ""), lines=lines))
         return Engine(setting, store=rollout.store, lock=lock, clock=clock, reporter=reporter, interrupts=interrupts,
-                      canary_only=canary_only, ignored=DECLARED, **parts).run()
+                      canary_only=canary_only, **{"ignored": DECLARED, **parts}).run()
 
 
 def _inventory(plan: Plan, given: str, simulate: str) -> str:
@@ -159,17 +159,19 @@ def _real(plan: Plan, overlays: tuple[Path, ...]) -> dict[str, Any]:
 
     matrices = load_rules(overlays)
     recheck(plan, matrices)
-    return {"runner": AnsibleRunner(), "read_state": state_reader(matrices)}
+    declared = {name for name, component in matrices.components.items() if component.declared}
+    return {"runner": AnsibleRunner(), "read_state": state_reader(matrices), "ignored": DECLARED | declared}
 
 
 def state_reader(matrices: Any) -> Callable[[str], Mapping[str, tuple[str, ...]]]:
     """Return what turns a probe's answer into a state, judged names as in the matrices."""
     from planner.facts.assemble import assemble_facts, read_probe
-    from planner.fleet.state import build_state
+    from planner.fleet.state import asked_state, build_state
 
     def read_state(text: str) -> Mapping[str, tuple[str, ...]]:
         facts, _ = assemble_facts(read_probe(text))
-        return build_state(facts, {}, matrices)
+        state = build_state(facts, {}, matrices)
+        return {**state, **asked_state(sorted(matrices.components), facts, state, matrices)}
 
     return read_state
 

@@ -27,6 +27,7 @@ REVIEW_FILE = "PLAN.md"
 PROBE_FILE = "files/probe.zip"
 NODE_DIR = "/var/lib/planner"
 YAML_WIDTH = 120
+_FOR_PEOPLE = ("because", "notes", "risks", "remarks")     # of a step, in PLAN.md and plan.json alone
 UNIT_WAIT_FACTOR = 6        # a step's unit is waited for this many times its planned minutes, …
 UNIT_WAIT_LEAST_S = 3600    # … at least this long
 
@@ -149,6 +150,7 @@ def _vars(plan: Plan, wave: Wave, predecessor: Wave | None, cohort: Cohort, host
           probe: str) -> dict[str, Any]:
     packages = {name for step in cohort.steps for name in (*step.packages.install, *step.packages.remove)}
     managers = [step.packages.manager for step in cohort.steps if step.packages.manager != "none"]
+    proofs = [proof for step in cohort.steps for proof in step.proofs or ()]
     fixed: dict[str, Any] = _inert({
         "planner_rollout": rollout_id(plan),
         "planner_wave": wave.id,
@@ -166,6 +168,7 @@ def _vars(plan: Plan, wave: Wave, predecessor: Wave | None, cohort: Cohort, host
         "planner_expect": expectations(cohort),
         "planner_probe": probe,
         "planner_probe_request": {"packages": sorted(packages | set(cohort.installed))},
+        **({"planner_proofs": [dump_model(proof) for proof in proofs]} if proofs else {}),
     })
     return {**fixed, **OWN_TEMPLATES, "planner_token": 0}
 
@@ -173,7 +176,7 @@ def _vars(plan: Plan, wave: Wave, predecessor: Wave | None, cohort: Cohort, host
 def _step(step: Step) -> dict[str, Any]:
     """Return a step as a play carries it; reasons and release notes are in PLAN.md and plan.json."""
     fields = dump_model(step)
-    return {key: fields[key] for key in Step.model_fields if key in fields and key not in ("because", "notes", "risks")}
+    return {key: fields[key] for key in Step.model_fields if key in fields and key not in _FOR_PEOPLE}
 
 
 def expectations(cohort: Cohort) -> dict[str, dict[str, Any]]:
@@ -216,6 +219,8 @@ def _tasks(cohort: Cohort) -> list[dict[str, Any]]:
                         for name in ("driver", "kernel")}
             tasks.append(_task(f"Step {step.id}: {step.disruption}", "reboot", planner_reboot_step=_template(this),
                                **expected))
+        if step.refresh:
+            tasks.append(_refresh_task(step, this))
         if step.quick_gate:
             tasks.append(_task(f"Step {step.id}: quick gate", "gate", planner_gate_profile="quick",
                                planner_gate_step=step.id))
@@ -225,6 +230,13 @@ def _tasks(cohort: Cohort) -> list[dict[str, Any]]:
         _task("Give the nodes back", "undrain"),
         _task("Keep the records", "record"),
     ]
+
+
+def _refresh_task(step: Step, this: str) -> dict[str, Any]:
+    """Return the task that makes again what was generated; after the reboot, where there is one."""
+    phase = "reboot" if step.disruption in ("reboot", "module-reload") else "change"
+    task = _task(f"Step {step.id}: make generated files again", phase, planner_change_step=_template(this))
+    return {**task, "ansible.builtin.import_role": {"name": "planner_change", "tasks_from": "refresh"}}
 
 
 def _task(name: str, phase: str, **variables: str) -> dict[str, Any]:
@@ -273,6 +285,10 @@ def _require_safe(plan: Plan) -> None:
         ) for kind, word in bad))
 
 
+def _paths(step: Step) -> list[str]:
+    return [proof.file for proof in step.proofs or ()] + [item.file for item in step.refresh or ()]
+
+
 def _words(plan: Plan) -> list[tuple[str, str]]:
     words = [("host name", name) for name in plan.nodes] + [("id", plan.name)]
     words += [("machine id", n.machine_id) for n in plan.nodes.values() if n.machine_id]
@@ -287,4 +303,6 @@ def _words(plan: Plan) -> list[tuple[str, str]]:
             words += [("package version", version) for version in step.packages.install.values()]
             words += [("package glob", glob) for glob in step.packages.brings]
             words += [("path", path) for pair in step.links.items() for path in pair]
+            words += [("path", path) for path in _paths(step) if path]
+            words += [("id", step.move), *(("unit name", item.unit) for item in step.refresh or () if item.unit)]
     return words

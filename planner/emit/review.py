@@ -149,11 +149,32 @@ def _step(step: Step) -> Iterator[str]:
         yield f"- May bring along: {', '.join(f'`{glob}`' for glob in step.packages.brings)}."
     for link, goal in sorted(step.links.items()):
         yield f"- Link `{text(link)}` points to `{text(goal)}`."
+    yield from _handed_over(step)
+    if step.ends:
+        yield ("- **Ends the plan:** what the nodes can have afterwards is not known before; when it is done, discover "
+               "and plan again.")
+    for item in step.refresh or ():
+        yield f"- Made again where it is there: `{text(item.unit or item.file)}`."
+    yield from (f"- **Note:** {text(remark)}" for remark in step.remarks or ())
     if step.restarts:
         yield f"- Restarted: {', '.join(f'`{text(unit)}`' for unit in step.restarts)}."
     yield from (f"- Why: {claim(item)}" for item in step.because)
     yield from (f"- **Risk accepted:** {text(risk)}" for risk in step.risks)
     yield from folded([f"Crossed: {text(note)}" for note in step.notes], "release notes crossed")
+
+
+def _handed_over(step: Step) -> Iterator[str]:
+    """Yield what people, or their own automation, do in a step that no package manager makes."""
+    if not step.handover:
+        return
+    variable = f"planner_handover_{step.move.replace('-', '_')}"
+    yield (f"- **Handed over.** The rollout stops there until it is done, unless `{variable}` in the inventory names "
+           "a file of tasks or a role that does it:")
+    yield from (f"  {number}. {text(told)}" for number, told in enumerate(step.instructions or (), start=1))
+    for proof in step.proofs or ():
+        place = proof.file or proof.variable or proof.argv[0]
+        shows = " and ".join([*(f"shows {v}" for v in proof.wanted), *(f"no longer {v}" for v in proof.unwanted)])
+        yield f"- Proved afterwards: {text(proof.component)} {text(shows)} (`{text(place)}`)."
 
 
 def _capacity(plan: Plan) -> Iterator[str]:
@@ -215,6 +236,8 @@ def _way_back(plan: Plan) -> Iterator[str]:
         for step in cohort.way_back:
             acts = [f"`{n}={v}`" for n, v in sorted(step.packages.install.items())]
             acts += [f"remove `{n}`" for n in step.packages.remove]
+            if step.handover:
+                acts = [text(told) for told in step.instructions or ()]
             yield f"- {text(step.title)} ({step.disruption}): {', '.join(acts) or 'no package'}"
         yield from folded([f"In no repository any more: `{text(name)}`" for name in cohort.no_return_packages],
                           "packages in no repository any more")

@@ -25,6 +25,9 @@ FACTS_TASK = "Read the facts again"
 LEASE_TASK = "Check who this machine is, and who may act on it"
 GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
+HANDOVER_TASK = "Stop for what is left to people"
+PROOF_TASKS = frozenset({"Read what steps by other hands leave on the node",
+                         "Read what steps by other hands leave in the cluster"})
 RELEASE_PLAY = "release.yml"
 REASON_CHARS = 500
 
@@ -59,6 +62,7 @@ class Heard:
     verdicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     reports: dict[str, str] = field(default_factory=dict)
     phases: dict[str, str] = field(default_factory=dict)
+    proofs: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)     # what the probe does not see
 
 
 def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id: str,
@@ -115,6 +119,8 @@ class Listener:
             heard.marks[event.host] = marks if isinstance(marks, Mapping) else {}
         elif event.task == FACTS_TASK:
             heard.facts[event.host] = str(event.result.get("stdout", ""))
+        elif event.task in PROOF_TASKS:
+            heard.proofs.setdefault(event.host, {}).update(_proved(event.result.get("found")))
         elif event.task == GATE_TASK:
             heard.reports[event.host] = str(event.result.get("stdout", ""))
         elif event.task == VERDICT_TASK:
@@ -133,6 +139,12 @@ class Listener:
         self._write({"kind": "gate", "node": event.host, "data": {
             "verdict": verdict, "reasons": list(reasons), "profile": ruling.profile, "evidence": place,
             "digest": digest(report.encode())}})
+
+
+def _proved(found: Any) -> dict[str, tuple[str, ...]]:
+    """Return what a module of a node says it found, as far as it has the shape of a state."""
+    listed = found.items() if isinstance(found, Mapping) else ()
+    return {str(name): tuple(map(str, values)) for name, values in listed if isinstance(values, list | tuple)}
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -172,6 +184,8 @@ def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunRe
 
 def _failed(act: Act, node: str, failure: HostEvent | None, heard: Heard) -> dict[str, Any]:
     words = _words(failure) if failure else "no reason given"
+    if act.call == "change" and failure is not None and failure.task == HANDOVER_TASK:
+        return {"event": Event.HANDOVER_OPEN.value, "reason": words}
     if _LEASE.search(words):
         return {"event": Event.REFUSED.value, "reason": words}
     if act.call == "change" and failure is not None:
@@ -192,7 +206,7 @@ def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_
     if node not in heard.facts:
         return {"event": Event.TASK_FAILED.value, "reason": "its facts were not read again"}
     try:
-        found = read_state(heard.facts[node])
+        found = _with_proofs(read_state(heard.facts[node]), heard.proofs.get(node, {}))
     except PlannerError as exc:
         return {"event": Event.TASK_FAILED.value, "reason": exc.diagnostics[0].summary[:REASON_CHARS]}
     marks = heard.marks.get(node, {})
@@ -207,6 +221,12 @@ def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_
         return {"event": Event.STALE.value, "reason": "its facts differ from the plan",
                 "differences": [difference.as_dict() for difference in unlike]}
     return {"event": Event.FACTS_FIT.value, "started": started}
+
+
+def _with_proofs(found: Mapping[str, tuple[str, ...]], proofs: Mapping[str, tuple[str, ...]]
+                 ) -> Mapping[str, tuple[str, ...]]:
+    """Return the facts with what only proofs show; where both speak, both count."""
+    return {**found, **{name: tuple(sorted({*found.get(name, ()), *values})) for name, values in proofs.items()}}
 
 
 def _words(event: HostEvent) -> str:

@@ -43,6 +43,7 @@ class Event(StrEnum):
     GATE_PASSED = "gate-passed"
     GATE_FAILED = "gate-failed"
     GATE_UNCLEAR = "gate-unclear"
+    HANDOVER_OPEN = "handover-open"    # a step waits for what people, or their own automation, have to do
     UNDRAINED = "undrained"
     TASK_FAILED = "task-failed"
     UNREACHABLE = "unreachable"        # nobody knows; looked at again at resume
@@ -70,6 +71,7 @@ TRANSITIONS: Final[Mapping[tuple[NodeState, Event], NodeState]] = MappingProxyTy
     **{(state, E.GATE_PASSED): S.UNDRAIN_REQUIRED for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED)},
     **{(state, E.GATE_FAILED): S.FAILED for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED)},
     **{(state, E.GATE_UNCLEAR): S.GATE_REQUIRED for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED)},
+    **{(state, E.HANDOVER_OPEN): S.CHANGE_REQUIRED for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED)},
     **{(state, E.TASK_FAILED): S.FAILED for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED, S.UNDRAIN_REQUIRED)},
     **{(state, E.UNREACHABLE): state for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED, S.UNDRAIN_REQUIRED)},
     **{(state, E.REBOOT_LOST): S.LOST for state in (S.CHANGE_REQUIRED, S.GATE_REQUIRED)},
@@ -121,7 +123,7 @@ class NodeStatus:
     started: bool = False              # its drain may have begun: it counts as unavailable until it is done
     leased: bool = False               # its preflight may have taken the lease
     recorded: bool = False             # its record lies in the bundle
-    unknown: bool = False              # not reachable, or its gate could not judge; looked at again at resume
+    unknown: bool = False              # out of reach, its gate could not judge, or handed over; looked at at resume
     reason: str = ""
     code: str = ""                     # the event that brought it where it is
     phase: str = ""                    # the last phase heard of
@@ -192,7 +194,7 @@ def _moved(status: NodeStatus, entry: Entry) -> NodeStatus:
     event = Event(entry.data["event"])
     told: dict[str, Any] = {
         "state": transition(status.state, event), "reason": str(entry.data.get("reason", "")), "code": event.value,
-        "unknown": event in (E.UNREACHABLE, E.GATE_UNCLEAR), "since": entry.at,
+        "unknown": event in (E.UNREACHABLE, E.GATE_UNCLEAR, E.HANDOVER_OPEN), "since": entry.at,
         "differences": tuple(entry.data.get("differences", ())),
     }
     if event is E.PREFLIGHT_BEGUN:

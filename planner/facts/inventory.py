@@ -27,7 +27,8 @@ PREFIX = "planner_"
 # What people may declare about a node, prefix removed. Another key is an error: a misspelt one would change a plan.
 KNOWN_KEYS = (
     "pool", "environment", "failure_domain", "nvlink_domain", "comm_domain", "scheduler", "workloads",
-    "workload_runtimes", "role",
+    "workload_runtimes", "role", "node_image", "toolkit_module", "gpu_operator", "gpu_operator_driver", "vgpu_host",
+    "vgpu_guest",
 )
 # Settings of the roles: Ansible reads them when a play runs. Accepted here by name, their values are not looked at.
 ROLE_KEYS = (
@@ -35,6 +36,8 @@ ROLE_KEYS = (
     "drain_timeout_s", "change_timeout_s", "reboot_timeout_s", "gate_timeout_s", "reboot_units", "reboot_modules",
     "python", "allow_local",
 )
+# planner_handover_MOVE: the user's own tasks for a step that no package manager makes; for the roles, too.
+HANDOVER_KEY = re.compile(r"handover_[a-z0-9_]+\Z")
 ENVIRONMENTS = ("staging", "production", "development")
 CONNECTION_KEYS = ("ansible_connection", "ansible_host", "ansible_port")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -278,7 +281,7 @@ def _declared(name: str, variables: Mapping[str, Any], path: str, files: list[Pa
     declared: dict[str, str | tuple[str, ...] | bool] = {}
     for variable in sorted(v for v in variables if v.startswith(PREFIX)):
         key = variable.removeprefix(PREFIX)
-        if key in ROLE_KEYS:
+        if key in ROLE_KEYS or HANDOVER_KEY.match(key):
             continue
         if key not in KNOWN_KEYS:
             near = difflib.get_close_matches(key, KNOWN_KEYS + ROLE_KEYS, 1)

@@ -14,6 +14,11 @@ from planner.matrix.schema import State
 # Roles on which planner never acts unless the node is named for it in the target's selection.
 PROTECTED_ROLES = frozenset({"controller", "bastion", "scheduler", "control-plane", "etcd", "storage"})
 RECOGNISED_OWNERS = frozenset({"apt", "dnf"})
+# People who declare which image a diskless node runs can plan the change of that image; its packages stay untouched.
+IMAGE_KEY = "node_image"
+IMAGE_HINT = ("change the image: install the goal stack in a copy of it, boot one node of each class from the copy, "
+              "then the others in waves; to have planner do the waves, declare planner_node_image in the inventory and "
+              "want node_image in the target")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,7 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
     States are built once per distinct fact set and declared workloads, not once per node.
     """
     twins = Counter(n.identity.machine_id or "" for n in document.nodes)
+    told = ("workload_runtimes", "role", *(c.declared for c in matrices.components.values() if c.declared))
     states: dict[tuple[str, object], tuple[State, str, str]] = {}
     nodes: list[Node] = []
     watched: list[Node] = []
@@ -74,7 +80,7 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
             left.append(LeftOut(name=record.name, reason="no-facts", detail="its fact set is missing from the document",
                                 hint="run: planner discover", pool=_text(record.declared, "pool", "default")))
             continue
-        key = (record.facts, (record.declared.get("workload_runtimes"), record.declared.get("role")))
+        key = (record.facts, tuple(record.declared.get(name) for name in told))
         if key not in states:
             state: State = build_state(facts, record.declared, matrices)
             states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared))
@@ -120,9 +126,8 @@ def _refusal(record: NodeRecord, facts: FactSet, twins: Counter[str]) -> tuple[s
         return ("protected-role", f"its role is {role}", "planner never acts on such a node")
     if not facts.gpus and facts.driver.owner in (None, "none"):
         return ("no-gpu", "no GPU and no driver were found", "")
-    if facts.os.root_diskless:
-        return ("diskless", "its root file system is an image or network mount",
-                "change the image: install the goal stack there, then reboot nodes in the order of the waves")
+    if facts.os.root_diskless and not _text(record.declared, IMAGE_KEY):
+        return ("diskless", "its root file system is an image or network mount", IMAGE_HINT)
     return None
 
 

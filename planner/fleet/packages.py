@@ -94,6 +94,8 @@ def read_version(package_set: PackageSet, name: str, version: str, *, arch: str 
     fields = by_name.groupdict()
     if fields.get("version"):
         return fields["version"]
+    if fields.get("dashed") and "{" not in package_set.version:
+        return fields["dashed"].replace("-", ".")     # the name alone tells it
     by_version = _pattern(package_set.version).match(_STAND_IN.sub("", version))
     found = by_version.groupdict().get("version") if by_version else None
     branch = fields.get("branch")
@@ -109,27 +111,42 @@ def _matching(versions: Iterable[str], version_glob: str) -> list[str]:
     return newest(v for v in versions if any(fnmatchcase(t, version_glob) for t in (v, _STAND_IN.sub("", v))))
 
 
-def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> PackageSet | None:
+def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet,
+              becomes: State | None = None) -> PackageSet | None:
     """Return the package set that owns (or would own) a component on a node, or None.
 
-    A set whose ``detect`` globs match an installed package wins; else the first whose ``when`` holds.
+    A set whose ``detect`` globs match an installed package wins; else the first whose ``when`` holds. Where something
+    that tells the sets of one line apart becomes another (``becomes``), the set of that line for it takes over.
     """
     sets = [s for s in matrices.packages if s.component == component and s.manager == facts.os.family]
     for candidate in sets:
         if any(fnmatchcase(name, glob) for glob in candidate.detect for name in facts.packages):
-            return candidate
+            return _takes_over(candidate, sets, {**state, **becomes}, matrices) if becomes else candidate
+    state = {**state, **becomes} if becomes else state
     for candidate in sets:
         if all(holds(c, n, state, text=matrices.is_text(n)) for n, c in candidate.when.items()):
             return candidate
     return None
 
 
-def obtainable_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...]:
+def _takes_over(current: PackageSet, sets: Iterable[PackageSet], state: State, matrices: MatrixSet
+                ) -> PackageSet | None:
+    """Return the set of the same line that goes with a state, or None; a set without a line stays."""
+    def fits(package_set: PackageSet) -> bool:
+        return all(holds(c, n, state, text=matrices.is_text(n)) for n, c in package_set.when.items())
+
+    if not current.line or fits(current):
+        return current
+    return next((s for s in sets if s.line == current.line and fits(s)), None)
+
+
+def obtainable_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet,
+                        becomes: State | None = None) -> tuple[str, ...]:
     """Return the component versions in the node's repositories, newest first; empty when none is known.
 
     Builds of another line than the node's own (another flavour of the kernel) are none that it could move to.
     """
-    package_set = owner_set(component, facts, state, matrices)
+    package_set = owner_set(component, facts, state, matrices, becomes)
     if package_set is None or facts.available is None:
         return ()
     found = {
@@ -181,7 +198,7 @@ def _sweep_globs(package_set: PackageSet, matrices: MatrixSet) -> set[str]:
 
 def resolve_install(
     component: str, version: str, facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
-    installed: Mapping[str, str],
+    installed: Mapping[str, str], becomes: State | None = None,
 ) -> PackagePlan | Unresolvable:
     """Say exactly which packages bring one version of a component onto a node.
 
@@ -193,12 +210,15 @@ def resolve_install(
         matrices: Package sets.
         cuda_major: Major number of the default toolkit in the goal; picks among builds of one library version.
         installed: Packages installed at this point of the path.
+        becomes: What the step makes of that by which package sets of one line differ.
 
     Returns:
         Exact pins and removals, or why there are none.
     """
-    package_set = owner_set(component, facts, state, matrices)
+    package_set = owner_set(component, facts, state, matrices, becomes)
     if package_set is None:
+        if becomes and (told := ", ".join(f"{n} {' '.join(v)}" for n, v in sorted(becomes.items()))):
+            return Unresolvable(f"no packages bring {component} with {told} on this system")
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
     if facts.available is None:
         return Unresolvable("the node's repositories were not read")
@@ -224,18 +244,27 @@ def resolve_install(
         if found and any(fnmatchcase(old, wanted) for old in installed):
             pins[name] = found[0]
     replaced = {n for n in installed if any(fnmatchcase(n, g) for g in package_set.replaces)}
+    before = owner_set(component, facts, state, matrices)
+    if before is not None and before.name != package_set.name:
+        replaced |= {n for n in installed if _belongs(n, before) and not _belongs(n, package_set)}
     remove = tuple(sorted(replaced - set(pins)))
     return PackagePlan(package_set.manager, pins, remove, package_set.name)
 
 
+def _belongs(name: str, package_set: PackageSet) -> bool:
+    """Tell whether a package is one that a set installs, whatever its version."""
+    return any(_pattern(template).match(name) for template in (*package_set.install, *package_set.optional))
+
+
 def brought_globs(
     component: str, versions: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet, *, cuda_major: str,
+    becomes: State | None = None,
 ) -> frozenset[str]:
     """Return globs of the dependencies that may come, change or go with some versions of a component.
 
     Of boot entries only the last version's, the one that comes: dependencies of those before stay as they are.
     """
-    package_set = owner_set(component, facts, state, matrices)
+    package_set = owner_set(component, facts, state, matrices, becomes)
     if package_set is None:
         return frozenset()
     own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from planner.facts.schema import FactSet
-from planner.fleet.packages import installed_versions
+from planner.fleet.packages import installed_versions, owner_set, read_version
 from planner.matrix.index import STAND_IN_SUFFIX, MatrixSet
-from planner.matrix.schema import GpuModel
+from planner.matrix.schema import Component, GpuModel, State
 from planner.model.version import version_key
 
 Declared = Mapping[str, str | tuple[str, ...] | bool]
@@ -36,7 +37,54 @@ def build_state(facts: FactSet, declared: Declared, matrices: MatrixSet) -> dict
         state[library] = _library(library, facts, state, matrices)
     state["container_toolkit"] = _one(facts.container_toolkit)
     state["cuda_runtime"] = _runtimes(facts, declared)
-    return state
+    return {**state, **_said(declared, matrices)}
+
+
+def asked_state(names: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return the values of components that count only where a target names them.
+
+    Args:
+        names: Those that are named; others than ``asked`` components are left out.
+        facts: What the node said.
+        state: As ``build_state`` gives it.
+        matrices: Components and package sets.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        component = matrices.components.get(name)
+        if component is None or not component.asked:
+            continue
+        if component.origin_of:
+            origin = _origin(component, facts, state, matrices)
+            found |= {name: origin} if origin is not None else {}
+        else:
+            found[name] = tuple(reversed(installed_versions(name, facts, state, matrices)))
+    return found
+
+
+def _origin(component: Component, facts: FactSet, state: State, matrices: MatrixSet) -> tuple[str, ...] | None:
+    """Return who published what carries a component: told by its owner, else by its packages' versions."""
+    carrier = component.origin_of or ""
+    owner = state.get(matrices.components[carrier].owner or "", ())
+    if set(owner) & set(component.options):
+        return owner
+    package_set = owner_set(carrier, facts, state, matrices)
+    versions = [v for n, v in sorted(facts.packages.items())
+                if package_set is not None and read_version(package_set, n, v, arch=facts.os.arch) is not None]
+    for glob, origin in package_set.origins.items() if package_set is not None and versions else ():
+        if fnmatchcase(versions[0], glob):
+            return (origin,)
+    return None if state.get(carrier) or carrier not in state else ()
+
+
+def _said(declared: Declared, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return what people declared about components that no probe can see."""
+    found = {}
+    for name, component in matrices.components.items():
+        value = declared.get(component.declared) if component.declared else None
+        if isinstance(value, str | tuple):
+            found[name] = (value,) if isinstance(value, str) else value
+    return found
 
 
 def upstream(version: str | None) -> str | None:

@@ -28,7 +28,7 @@ Judge = Callable[[Claim | Lockstep, State, MatrixSet], frozenset[str]]
 
 SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases", "packages", "gpu_models", "across",
             "signatures")
-_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models", "across", "signatures")
+_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models", "across", "signatures", "moves")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
 _ONE_VERSION = frozenset({"version", "abi", "dashed", "dotted"})     # fields that tell versions of one branch apart
@@ -169,7 +169,7 @@ def _sources(file: _File) -> Iterator[Diagnostic]:
         yield from _provenance(file, ("sources", name), source)
     for section in _SOURCED:
         for position, entry in enumerate(getattr(file.content, section)):
-            if entry.provenance not in file.content.sources.values():
+            if entry.provenance is not None and entry.provenance not in file.content.sources.values():
                 yield from _provenance(file, (section, position, "provenance"), entry.provenance)
 
 
@@ -307,7 +307,8 @@ def _packages(file: _File) -> Iterator[Diagnostic]:
         for text, field in _template_fields(package_set):
             yield file.finding("bad-template", path, f"{package_set.name}: {{{field}}} in {text!r} is no field",
                                f"fields are: {', '.join(sorted(_FIELDS))}")
-        if "{version}" not in package_set.install[0] + package_set.version:
+        told_by_name = "{dashed}" in package_set.install[0] and "{" not in package_set.version
+        if "{version}" not in package_set.install[0] + package_set.version and not told_by_name:
             yield file.finding("bad-template", path, f"{package_set.name}: neither the first package nor its version "
                                "carries {version}")
 

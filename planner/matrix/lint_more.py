@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from planner.matrix.index import MatrixSet
+from planner.matrix.lint_moves import moves
 from planner.matrix.root_causes import ROOT_CAUSES
 from planner.matrix.schema import Across, Cause, MatrixFile, Signature, State
 
@@ -25,6 +26,7 @@ _HARMFUL = re.compile(
 def more(content: MatrixFile, matrices: MatrixSet, judge: JudgeAcross) -> Iterator[Complaint]:
     """Yield every complaint about one file."""
     yield from _rules(content, matrices)
+    yield from moves(content, matrices)
     for position, rule in enumerate(content.across):
         yield from _across(rule, ("across", position), matrices, judge)
     for position, signature in enumerate(content.signatures):

@@ -64,7 +64,7 @@ def _parse(name: str, text: str) -> tuple[str, MatrixFile]:
         raise MatrixError(Diagnostic(code="bad-document", subject=name, summary="a matrix file is a mapping",
                                      hint=f"start {name} with: schema: planner.matrix/1"))
     sources: dict[str, Any] = raw.get("sources") or {}
-    for section in (*_NAMED_SECTIONS, "releases", "gpu_models"):
+    for section in (*_NAMED_SECTIONS, "releases", "gpu_models", "moves"):
         for position, entry in enumerate(raw.get(section) or []):
             reference = entry.get("provenance") if isinstance(entry, dict) else None
             if isinstance(reference, str):

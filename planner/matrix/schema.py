@@ -50,11 +50,59 @@ class Component(Document):
     values: Literal["version", "text"] = "version"
     equal_in_job: bool = False        # must be equal on all nodes of one job
     owner: Slug | None = None         # attribute that says who owns it; only package managers' components are moved
+    carrier: Slug | None = None       # component whose packages bring this value: its sets' ``when`` name it
+    declared: str = ""                # inventory variable, prefix removed, that tells it where no probe can
+    options: tuple[str, ...] = ()     # texts that it may be; empty: any
+    origin_of: Slug | None = None     # component whose packages' publisher it tells (``PackageSet.origins``)
+    asked: bool = False               # part of a node's state only where a target names it
     description: str = ""
 
 
+class Proof(Document):
+    """How a component's value shows outside of planner's own probe: a file or a command's output, or the inventory.
+
+    Exactly one of ``file``, ``argv`` and ``variable``. ``fields`` are regular expressions, line by line; the first
+    group of each is put into the template ``value`` under its name. Without a match the component is absent.
+    """
+
+    component: Slug
+    file: str = ""                    # absolute path
+    argv: tuple[str, ...] = ()        # a command that changes nothing
+    variable: str = ""                # inventory variable with its prefix: people keep it
+    where: Literal["node", "cluster"] = "node"   # cluster: where the cluster's own command line is
+    fields: dict[str, str] = Field(default_factory=dict)
+    value: str = ""                   # template over the fields
+
+
+class Unfit(Document):
+    """A start state in which a move must not be made, and why."""
+
+    when: dict[Slug, Condition]
+    because: str                      # one sentence for people
+    hint: str = ""                    # what to do first
+
+
+class StepNote(Document):
+    """What people should know of a step, where the node's state meets the conditions."""
+
+    when: dict[Slug, Condition] = Field(default_factory=dict)
+    text: str                         # template: {from} {to} of the move's first component
+
+
+class Refresh(Document):
+    """Something generated from what a step changes, made again where it is there: a file by a command, or by a unit."""
+
+    file: str = ""
+    argv: tuple[str, ...] = ()
+    unit: str = ""
+
+
 class Move(Document):
-    """One legal step: the listed components change together, at once."""
+    """One legal step: the listed components change together, at once.
+
+    ``instructions`` and ``undo`` are templates: ``{from}``, ``{to}`` of the first component that the step changes,
+    ``{components}`` all changes in words.
+    """
 
     name: Slug
     title: str
@@ -63,6 +111,20 @@ class Move(Document):
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
     minutes: int = Field(ge=0)
     downgrade: bool = False
+    act: Literal["packages", "handover"] = "packages"   # handover: people, or their own automation, do it
+    when: dict[Slug, Condition] = Field(default_factory=dict)   # of a node at the start: others have no such move
+    unfit: tuple[Unfit, ...] = ()
+    instructions: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()        # the way back, by hand
+    no_return: str = ""               # why no way leads back; "" where one does
+    proofs: tuple[Proof, ...] = ()
+    hops: dict[str, tuple[str, ...]] = Field(default_factory=dict)   # value -> those that may follow it directly
+    lines: tuple[str, ...] = ()       # release lines (leading numbers), oldest first: only the same and the next one
+    ends: bool = False                # what nodes can have afterwards is not known before: no step follows
+    forgets: tuple[Slug, ...] = ()    # components that it changes, too, nobody knows to what
+    notes: tuple[StepNote, ...] = ()
+    refresh: tuple[Refresh, ...] = ()
+    provenance: Provenance | None = None
 
 
 class Lockstep(Document):
@@ -178,6 +240,8 @@ class PackageSet(Document):
     version: str                      # "{version}-*"
     version_suffix: str = ""          # ends the component's version, not the package's: ".{arch}" of a kernel's release
     default_links: dict[str, str] = Field(default_factory=dict)   # link -> target template, set for the wanted default
+    line: str = ""                    # sets of one line differ in what their ``when`` names, and take over
+    origins: dict[str, str] = Field(default_factory=dict)   # glob over the package's version -> who publishes it
     provenance: Provenance
 
 

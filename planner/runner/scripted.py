@@ -16,6 +16,7 @@ from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
 
 FACTS_TASK = "Read the facts again"
 LEASE_TASK = "Check who this machine is, and who may act on it"
+HANDOVER_TASK = "Stop for what is left to people"
 GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
 RELEASE = "release.yml"
@@ -32,8 +33,9 @@ class SimulatedCrash(BaseException):
 class Fault:
     """Something that goes wrong on a node in a phase.
 
-    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | lost | drift | crash. ``times``: how often it
-    strikes, 0 for always. ``drift`` sets ``component`` to ``value`` before the facts are read.
+    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | lost | drift | crash | handover. ``times``:
+    how often it strikes, 0 for always. ``drift`` sets ``component`` to ``value`` before the facts are read;
+    ``handover`` leaves the first open step to people.
     """
 
     node: str
@@ -147,6 +149,8 @@ class ScriptedRunner:
             if phase == "change":
                 self._half_step(node)
             raise _stopped(host, phase, "failed", {"msg": f"simulated failure in {phase}"})
+        if kind == "handover":
+            raise _HostStopped(HostOutcome.FAILED, _event(host, phase, HANDOVER_TASK, "failed", {"msg": _handed(node)}))
         act: Callable[..., None] = getattr(self, f"_do_{phase}", lambda *args: None)
         act(host, node, request, hear, kind)
         if phase == "record" or phase == "release":
@@ -246,6 +250,12 @@ class ScriptedRunner:
         if node.marks.get("gate", {}).get("verdict") != "pass":
             raise _stopped(host, "undrain", "failed", {"msg": "the full gate has not passed"})
         self._change(node, "undrain", drained=False)
+
+
+def _handed(node: SimulatedNode) -> str:
+    """Return what the role says of the first step that is not done."""
+    step = next((s for s in node.steps if node.marks.get(s["id"], {}).get("state") != "done"), {"id": "s1"})
+    return f"step {step['id']} (simulated) is handed over: simulated. Do this: 1. nothing; Then: planner resume BUNDLE"
 
 
 def _apply(node: SimulatedNode, changes: Sequence[Mapping[str, str]]) -> None:

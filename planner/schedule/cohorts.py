@@ -6,30 +6,42 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from planner.check.evaluate import judge_state
+from planner.check.judge import judgements_of
 from planner.check.verdict import Judgement, Verdict
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import InputError
 from planner.fleet.fleet import Fleet, Node
 from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
+from planner.fleet.state import asked_state
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
-from planner.model.version import Version, newest
+from planner.model.version import Version, newest, parse_range
+from planner.schedule.ending import (
+    ending_goals,
+    forgotten,
+    joined,
+    only_goals,
+    refuse_before_end,
+    refuse_ending,
+    without_goals,
+)
+from planner.schedule.handover import handed_over, moves_for
 from planner.schedule.limits import shown
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import (
     accepted_names,
     build_problem,
     default_version,
+    goals_of,
     known_components,
     place_of,
     want_for,
 )
 from planner.schedule.steps import build_steps
+from planner.search.core.task import SearchLimitError
 from planner.search.explain import Refusal, explain_refusal
-from planner.search.graph import SearchLimitError
 from planner.search.path import find_path
 from planner.search.problem import Path, Problem
 
@@ -83,16 +95,33 @@ def check_components(target: Target, matrices: MatrixSet) -> None:
             if component not in known:
                 complaints.append(_unknown(where, component, set(known), (*path, component)))
             elif known[component] != isinstance(wanted, ToolkitWant):
-                form = '{present: ["12.8"], default: "12.8"}' if known[component] else '"1.2.3" or a range'
+                form = '{present: ["12.8"], default: "12.8"}' if known[component] else \
+                    "one text" if matrices.is_text(component) else '"1.2.3" or a range'
                 complaints.append(Diagnostic(
                     code="wrong-form", subject=f"target, {where}.{component}",
                     summary=f"{component} is wanted as {form}", hint=f"correct {where}.{component}",
                     places=((*path, component),)))
+            elif problem := _unreadable(component, wanted, matrices):
+                complaints.append(Diagnostic(
+                    code="wrong-form", subject=f"target, {where}.{component}", summary=problem,
+                    hint=f"correct {where}.{component}", places=((*path, component),)))
     risks = _acceptable(matrices)
     complaints += [_unknown("accept", a.risk, risks, ("accept", at)) for at, a in enumerate(target.accept)
                    if a.risk not in risks]
     if complaints:
         raise InputError(*complaints)
+
+
+def _unreadable(component: str, wanted: str | ToolkitWant, matrices: MatrixSet) -> str:
+    """Return why what is wanted cannot be read, "" where it can: text is any text, versions are ranges."""
+    texts = (wanted,) if isinstance(wanted, str) else (*wanted.present, *wanted.absent,
+                                                       *filter(None, [wanted.default]))
+    for text in texts if not matrices.is_text(component) else ():
+        try:
+            parse_range(text)
+        except ValueError as exc:
+            return str(exc)
+    return ""
 
 
 def _acceptable(matrices: MatrixSet) -> set[str]:
@@ -136,19 +165,37 @@ def _fixed_declared(node: Node) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = ()) -> Cohort | Refusal:
     """Find the path of one group, or why there is none."""
     node, accepted = group.nodes[0], accepted_names(target)
-    problem = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize)
+    goals = goals_of(group.want, matrices)
+    asked = asked_state(sorted(goals), node.facts, node.state, matrices)
+    mine = moves_for({**node.state, **asked}, goals, matrices)
+    problem = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize)
+    ending = ending_goals(problem, mine)
+    if len(ending) > 1 or (ending and forgotten(ending[0], problem, mine)):
+        return refuse_ending(ending, problem, mine)
+    before = without_goals(problem, ending)
     try:
-        path = find_path(problem, matrices)
+        path = find_path(before, mine)
         if path is None:
-            freed = build_problem(node, group.want, matrices, accepted=accepted, optimize=optimize, free=True)
-            path = find_path(freed, matrices)
+            freed = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize, free=True)
+            path = find_path(without_goals(freed, ending), mine)
         if path is None:
-            problem = _widened(problem, node, group.want, matrices)
-            path = find_path(problem, matrices)
+            before = without_goals(_widened(problem, node, group.want, mine), ending)
+            path = find_path(before, mine)
+        if path is not None and ending:
+            last = only_goals(problem, path, ending)
+            rest = find_path(last, mine)
+            path, before = (None, last) if rest is None else (joined(path, rest), before)
     except SearchLimitError:
         path = None
     if path is None:
-        return explain_refusal(problem, matrices)
+        refusal = explain_refusal(before, mine)
+        return refuse_before_end(refusal, ending, before, mine) if ending else refusal
+    return _cohort(group, path, problem, mine, accepted)
+
+
+def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str]
+            ) -> Cohort | Refusal:
+    node = group.nodes[0]
     major = default_version(group.want, node, matrices).split(".")[0]
     listed = build_steps(path, node, group.want, matrices, cuda_major=major, accepted=accepted)
     if listed.failure:
@@ -174,6 +221,8 @@ def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> P
     facts, state, major = node.facts, node.state, default_version(want, node, matrices).split(".")[0]
     candidates = dict(problem.candidates)
     for name, goal in problem.goals.items():
+        if goal.text or name in problem.fixed or handed_over(name, matrices) is not None:
+            continue
         branch = goal.want.strip("=<>!~ ").split(".")[0]
         near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
         plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
@@ -193,7 +242,7 @@ def _cost(path: Path, problem: Problem) -> dict[str, int]:
 
 
 def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
-    bad = [j for j in judge_state(problem.start, matrices) if j.blocking and j.verdict is not Verdict.SUPPORTED]
+    bad = [j for j in judgements_of(problem.start, matrices) if j.blocking and j.verdict is not Verdict.SUPPORTED]
     return tuple(claimed(j, matrices) for j in bad)
 
 
@@ -207,7 +256,8 @@ def _running(state: State, steps: Iterable[Step]) -> State:
 def known_problems(start: State, goal: State, matrices: MatrixSet) -> tuple[KnownProblem, ...]:
     """Return the warnings that hold at the goal, in the order of the matrices; each says whether it is new."""
     def found(state: State) -> list[Judgement]:
-        return [j for j in judge_state(state, matrices) if j.severity == "warning" and j.verdict is Verdict.UNSUPPORTED]
+        return [j for j in judgements_of(state, matrices)
+                if j.severity == "warning" and j.verdict is Verdict.UNSUPPORTED]
 
     before = {j.key for j in found(start)}
     return tuple(

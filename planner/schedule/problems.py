@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from planner.fleet.fleet import RECOGNISED_OWNERS, Node
-from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
+from planner.fleet.packages import PackagePlan, Unresolvable, obtainable_versions, resolve_install
+from planner.fleet.state import asked_state
 from planner.matrix.index import MatrixSet
+from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, contains, newest
+from planner.schedule.handover import handed_over, moves_of, offers, unfit
 from planner.search.problem import Goal, Problem
 
 # Versions kept per wanted range: enough to fall back when the newest conflicts, few enough to stay fast.
@@ -22,14 +25,15 @@ def want_for(target: Target, pool: str) -> Want:
     return {**target.want, **(own.want if own else {})}
 
 
-def goals_of(want: Want) -> dict[str, Goal]:
+def goals_of(want: Want, matrices: MatrixSet) -> dict[str, Goal]:
     """Return goals by component, sorted by name."""
     goals: dict[str, Goal] = {}
     for component, wanted in sorted(want.items()):
+        text = matrices.is_text(component)
         if isinstance(wanted, ToolkitWant):
-            goals[component] = Goal(component=component, present=wanted.present, absent=wanted.absent)
+            goals[component] = Goal(component=component, present=wanted.present, absent=wanted.absent, text=text)
         else:
-            goals[component] = Goal(component=component, want=wanted)
+            goals[component] = Goal(component=component, want=wanted, text=text)
     return goals
 
 
@@ -52,49 +56,115 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
     Args:
         node: Any node of the cohort.
         want: What its pool wants.
-        matrices: Moves, lockstep groups, package sets.
+        matrices: Moves of such a node (``handover.moves_for``), lockstep groups, package sets.
         accepted: Names of accepted risks.
         optimize: Order of cost fields; empty for the default.
-        free: Whether components that the target does not name may move, too.
+        free: Whether components that the target does not name may move, too: those that packages bring.
     """
-    goals = goals_of(want)
+    goals = goals_of(want, matrices)
+    start = {**node.state, **asked_state(sorted(goals), node.facts, node.state, matrices)}
     tied = {c for g in matrices.lockstep if g.relation in _TOGETHER for c in g.components
             if set(g.components) & set(goals)}
     movable = {c for move in matrices.moves for c in move.components}
-    names = sorted(movable & (set(goals) | tied | (set(node.state) if free else set())))
-    major = default_version(want, node, matrices).split(".")[0]
+    freed = {c for c in node.state if handed_over(c, matrices) is None and not matrices.components[c].carrier} \
+        if free else set()
+    names = sorted(movable & (set(goals) | tied | freed))
     candidates: dict[str, tuple[str, ...]] = {}
     unobtainable: dict[tuple[str, str], str] = {}
-    fixed = _fixed(names, node, matrices)
+    fixed = _fixed((*goals, *names), node, goals, matrices)
+    offer = _Offer(node, start, goals, default_version(want, node, matrices).split(".")[0], matrices)
     for name in names:
-        if name in fixed:
-            candidates[name] = ()
-            continue
-        exact = name not in goals and name in tied
-        offered = obtainable_versions(name, node.facts, node.state, matrices)
-        relevant = offered if exact else _relevant(
-            offered, goals.get(name), node.state.get(name, ()), matrices.is_many(name))
-        kept = []
-        for version in relevant:
-            plan = resolve_install(name, version, node.facts, node.state, matrices, cuda_major=major,
-                                   installed=node.facts.packages)
-            if isinstance(plan, Unresolvable):
-                unobtainable[name, version] = plan.reason
-            else:
-                kept.append(version)
-        candidates[name] = tuple(kept)
-    return Problem(start=node.state, goals=goals, candidates=candidates, accepted=accepted, optimize=optimize,
+        offered, missing = ((), {}) if name in fixed else offer.of(name, exact=name not in goals and name in tied)
+        candidates[name] = offered
+        unobtainable |= {(name, version): reason for version, reason in missing.items()}
+    return Problem(start=start, goals=goals, candidates=candidates, accepted=accepted, optimize=optimize,
                    unobtainable=unobtainable, fixed=fixed)
 
 
-def _fixed(names: Iterable[str], node: Node, matrices: MatrixSet) -> dict[str, str]:
-    """Return components that must not move on a node: somebody else than its package manager owns them."""
+def becoming(goals: Mapping[str, Goal], state: State, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return values that other components' packages bring and that the goals change: name -> the new value."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, goal in goals.items():
+        component = matrices.components.get(name)
+        if component is not None and component.carrier and not goal.met_by(state.get(name, ())):
+            options = [v for v in component.options if goal.met_by((v,))]
+            found |= {name: (options[0],)} if options else {}
+    return found
+
+
+class _Offer:
+    """What one node can get: from its repositories, or by a hand-over."""
+
+    def __init__(self, node: Node, start: State, goals: Mapping[str, Goal], major: str, matrices: MatrixSet) -> None:
+        self._node, self._start, self._goals, self._major, self._matrices = node, start, goals, major, matrices
+        self._becomes = becoming(goals, start, matrices)
+
+    def of(self, name: str, *, exact: bool) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the values that a component may take, and reasons for those that it may not."""
+        goal, component = self._goals.get(name), self._matrices.components[name]
+        if goal is not None and component.carrier:
+            return self._carried(name, goal, component.carrier)
+        move = handed_over(name, self._matrices)
+        if move is not None:
+            return offers(move, goal, self._start, self._matrices) if goal is not None else ((), {})
+        facts, state, many = self._node.facts, self._node.state, self._matrices.is_many(name)
+        offered = obtainable_versions(name, facts, state, self._matrices, self._turned(name))
+        relevant = offered if exact else _relevant(offered, goal, self._start.get(name, ()), many)
+        kept, missing = [], {}
+        for version in relevant:
+            plan = self._resolved(name, version, self._turned(name))
+            if isinstance(plan, Unresolvable):
+                missing[version] = plan.reason
+            else:
+                kept.append(version)
+        return tuple(kept), missing
+
+    def _turned(self, name: str) -> dict[str, tuple[str, ...]]:
+        return {c: v for c, v in self._becomes.items() if self._matrices.components[c].carrier == name}
+
+    def _resolved(self, name: str, version: str, becomes: Mapping[str, tuple[str, ...]]) -> PackagePlan | Unresolvable:
+        return resolve_install(name, version, self._node.facts, self._node.state, self._matrices,
+                               cuda_major=self._major, installed=self._node.facts.packages, becomes=becomes)
+
+    def _carried(self, name: str, goal: Goal, carrier: str) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the values that packages of some version of the carrier bring in the node's own line."""
+        if name not in self._start:
+            return (), {goal.want: f"{name} of these nodes is not known; read it first: planner discover"}
+        options = self._matrices.components[name].options
+        if not any(goal.met_by((v,)) for v in options):
+            return (), {goal.want: f"{name} is one of {', '.join(options)}; {goal.want} is none of them"}
+        turned = self._becomes.get(name, ())
+        offered = obtainable_versions(carrier, self._node.facts, self._node.state, self._matrices, {name: turned})
+        moving = self._goals.get(carrier)
+        within = [*(v for v in offered if moving is not None and moving.met_by((v,))), *self._start.get(carrier, ())]
+        plans = [self._resolved(carrier, version, {name: turned}) for version in within]
+        if any(not isinstance(plan, Unresolvable) for plan in plans) or not turned:
+            return turned, {}
+        reasons = [plan.reason for plan in plans if isinstance(plan, Unresolvable)]
+        return (), {goal.want: reasons[0] if reasons else
+                    f"the repositories have no {carrier} packages with {name} {' '.join(turned)}"}
+
+
+def _fixed(names: Iterable[str], node: Node, goals: Mapping[str, Goal], matrices: MatrixSet) -> dict[str, str]:
+    """Return components that must not move on a node, and why: somebody else owns them, or no move fits."""
     found = {}
-    for name in names:
+    for name in dict.fromkeys(names):
+        move = handed_over(name, matrices)
         owner = (node.state.get(matrices.components[name].owner or "") or ("",))[0]
-        if owner and owner != "none" and owner not in RECOGNISED_OWNERS:
+        reason = unfit(name, node.state, matrices)
+        declared = matrices.components[name].declared
+        if declared and name not in node.state:
+            found[name] = f"{name} of these nodes is not known; say it in the inventory: planner_{declared}"
+        elif reason:
+            found[name] = reason
+        elif node.facts.os.root_diskless and move is None:
+            found[name] = (f"{name} lies in the image that these nodes boot, which planner does not change in place: "
+                           "change the image, and want another node_image")
+        elif move is None and owner and owner not in (*RECOGNISED_OWNERS, "none"):
             found[name] = (f"{name} is owned by {owner}, which planner does not change in place: change it there, "
                            "or hand it over to the package manager first")
+        elif name in goals and not moves_of(name, matrices):
+            found[name] = f"no move changes {name} on such a node"
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from planner.check.evaluate import judge_state
+from planner.check.judge import judgements_of
 from planner.check.verdict import Judgement, Verdict
 from planner.fleet.fleet import Node
 from planner.fleet.packages import (
@@ -23,6 +23,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, State
 from planner.model.target import ToolkitWant, Want
 from planner.model.version import contains, newest, version_key
+from planner.schedule.handover import handover_fields, step_fields, undo_by_hand
 from planner.schedule.plan import Change, Claimed, PackageAct, Step
 from planner.search.problem import Path, Transition
 
@@ -50,7 +51,11 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
     no_return: tuple[str, str, tuple[str, ...]] | None = None
     for number, transition in enumerate(path.transitions, start=1):
         before = dict(installed)
-        act = _package_act(transition, node, matrices, cuda_major, installed)
+        move = next(m for m in matrices.moves if m.name == transition.move)
+        act: PackageAct | str = PackageAct(manager="none")
+        if move.act == "packages":
+            becomes = carried_values(path.states[0], path.states[number], matrices)
+            act = _package_act(transition, node, matrices, cuda_major, installed, path.states[number], becomes)
         if isinstance(act, str):
             return StepList(steps=(), way_back=(), no_return_after=None, no_return_why="", failure=act)
         for name in act.remove:
@@ -58,7 +63,11 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         installed.update(act.install)
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
         steps.append(step)
-        undo, why, lost = _undo(step, before, node, matrices)
+        if step.handover:
+            undo, why = undo_by_hand(step, move, path.states[number - 1])
+            lost: tuple[str, ...] = ()
+        else:
+            undo, why, lost = _undo(step, before, node, matrices)
         back.insert(0, undo)
         if why and no_return is None:
             no_return = (step.id, why, lost)
@@ -68,31 +77,56 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
                     no_return_packages=lost)
 
 
+def carried_values(start: State, after: State, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return the values that packages of other components bring, as far as a step leaves them unlike the start."""
+    return {name: after[name] for name, component in sorted(matrices.components.items())
+            if component.carrier and name in after and after[name] != start.get(name)}
+
+
 def _package_act(transition: Transition, node: Node, matrices: MatrixSet, cuda_major: str,
-                 installed: Mapping[str, str]) -> PackageAct | str:
+                 installed: Mapping[str, str], after: State, becomes: State) -> PackageAct | str:
+    """Return the exact packages of one step; what other packages carry is brought by these, in their version."""
     install: dict[str, str] = {}
     remove: set[str] = set()
     brings: set[str] = set()
     manager = ""
-    for component, old, new in transition.changes:
-        resolve, version = (resolve_install, new) if new else (resolve_remove, old)
-        plan = resolve(component, version, node.facts, node.state, matrices, cuda_major=cuda_major, installed=installed)
+    for component, old, new in _by_packages(transition.changes, after, matrices):
+        turned = {n: v for n, v in becomes.items() if matrices.components[n].carrier == component}
+        plan = resolve_install(component, new, node.facts, node.state, matrices, cuda_major=cuda_major,
+                               installed=installed, becomes=turned) if new else \
+            resolve_remove(component, old, node.facts, node.state, matrices, cuda_major=cuda_major, installed=installed)
+        version = new or old
         if isinstance(plan, Unresolvable):
             return f"{component} {version}: {plan.reason}"
         install.update(plan.install)
         remove.update(plan.remove)
         brings |= brought_globs(component, [v for v in (old, new) if v], node.facts, node.state, matrices,
                                 cuda_major=cuda_major)
+        if turned:
+            brings |= brought_globs(component, [new], node.facts, node.state, matrices, cuda_major=cuda_major,
+                                    becomes=turned)
         manager = plan.manager
     assert manager in ("apt", "dnf"), f"unknown package manager {manager!r}"
     return PackageAct(manager="apt" if manager == "apt" else "dnf", install=dict(sorted(install.items())),
                       remove=tuple(sorted(remove - set(install))), brings=tuple(sorted(brings)))
 
 
+def _by_packages(changes: Iterable[tuple[str, str, str]], after: State, matrices: MatrixSet
+                 ) -> Iterator[tuple[str, str, str]]:
+    """Yield the changes that packages make; one that other packages carry becomes theirs, at the version they have."""
+    moving = {component for component, _, _ in changes}
+    for component, old, new in changes:
+        carrier = matrices.components[component].carrier if component in matrices.components else None
+        if carrier is None:
+            yield component, old, new
+        elif carrier not in moving:
+            yield from ((carrier, version, version) for version in after.get(carrier, ()))
+
+
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,
           accepted: frozenset[str]) -> Step:
     move = next(m for m in matrices.moves if m.name == transition.move)
-    judged = judge_state(after, matrices)
+    judged = judgements_of(after, matrices)
     because = tuple(
         Claimed(claim=j.rule, statement=j.statement,
                 source=matrices.source_of(j.rule, j.provenance) if j.provenance else "")
@@ -101,13 +135,17 @@ def _step(step_id: str, transition: Transition, act: PackageAct, after: State, m
     )
     risks = tuple(sorted({j.risk or j.rule for j in judged if j.verdict is not Verdict.SUPPORTED and j.blocking
                           and j.names & accepted}))
-    return Step(
-        id=step_id, move=move.name, title=_title(transition),
-        changes=tuple(Change.model_validate({"component": c, "from": a, "to": b}) for c, a, b in transition.changes),
-        packages=act, disruption=move.disruption, minutes=move.minutes,
-        quick_gate=move.disruption in ("reboot", "module-reload"), because=because,
-        notes=_notes(transition, matrices), risks=risks,
-    )
+    more = step_fields(move, transition.changes, after, matrices)
+    if move.act == "handover":
+        more |= handover_fields(move, transition.changes, after)
+    return Step.model_validate({
+        "id": step_id, "move": move.name, "title": _title(transition, by_hand=move.act == "handover"),
+        "changes": tuple(Change.model_validate({"component": c, "from": a, "to": b})
+                         for c, a, b in transition.changes),
+        "packages": act, "disruption": move.disruption, "minutes": move.minutes,
+        "quick_gate": move.disruption in ("reboot", "module-reload"), "because": because, "risks": risks, **more,
+        "notes": _notes(transition, matrices),
+    })
 
 
 def explains(judgement: Judgement, change: tuple[str, str, str], after: State, matrices: MatrixSet) -> bool:
@@ -133,14 +171,15 @@ def explains(judgement: Judgement, change: tuple[str, str, str], after: State, m
     return bool(new) and speaks(condition, new) and not any(speaks(condition, v) for v in others)
 
 
-def _title(transition: Transition) -> str:
+def _title(transition: Transition, *, by_hand: bool = False) -> str:
     def words(names: str, old: str, new: str) -> str:
         if old and new:
             return f"{names} {old} -> {new}"
         return f"add {names} {new}" if new else f"remove {names} {old}"
 
-    return ", ".join(words(names, *versions) for versions, names in _alike(
+    listed = ", ".join(words(names, *versions) for versions, names in _alike(
         (component, (old, new)) for component, old, new in transition.changes))
+    return f"{listed} (handed over)" if by_hand else listed
 
 
 def _alike(components: Iterable[tuple[str, _Kind]]) -> Iterator[tuple[_Kind, str]]:
@@ -191,7 +230,7 @@ def _undo(step: Step, before: Mapping[str, str], node: Node, matrices: MatrixSet
                     for c in step.changes)
     undo = step.model_copy(update={
         "id": f"{step.id}-undo", "title": _title_back(changes, by_hand),
-        "changes": changes, "packages": act, "because": (), "notes": (), "links": {}})
+        "changes": changes, "packages": act, "because": (), "notes": (), "remarks": None, "links": {}})
     why = [f"boot the previous {c.component} entry ({c.from_}) by hand: it is still installed, and packages do not "
            "choose what boots" for c in step.changes if c.component in by_hand]
     if lost:

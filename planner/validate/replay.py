@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
+from planner.validate.handover import legal_move, told_by_hand
 from planner.validate.rules import RawMatrices, Rules, compare, in_range
 
 
@@ -27,7 +29,7 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
         for pool in cohort.pools:
             own = target.pools.get(pool)
             want = {**target.want, **(own.want if own else {})}
-            found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal)]
+            found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal, rules)]
     listed = [n for c in plan.cohorts for n in c.nodes]
     if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
         found.append("cohorts and nodes of the plan do not match")
@@ -44,8 +46,12 @@ def seal_of(plan: Plan) -> str:
 def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
     state: dict[str, tuple[str, ...]] = dict(cohort.start)
     inherited = rules.broken(state)
-    for step in cohort.steps:
+    for number, step in enumerate(cohort.steps, start=1):
+        yield from (f"step {step.id}: {text}" for text in legal_move(step, state, cohort.start, rules))
         yield from (f"step {step.id}: {text}" for text in _apply(step, state, rules))
+        yield from (f"step {step.id}: {text}" for text in told_by_hand(step, state, rules))
+        if step.ends and number < len(cohort.steps):
+            yield f"step {step.id}: ends the plan, yet steps follow it"
         worse = {b for b in rules.broken(state) if b not in inherited and not rules.names_of(b[0]) & accepted}
         yield from (f"after step {step.id}: {rule} is broken ({', '.join(values) or 'no value'})"
                     for rule, values in sorted(worse))
@@ -55,7 +61,7 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
     if cohort.way_back:
         for step in cohort.way_back:
-            by_hand = step.packages.manager == "none" and cohort.no_return_after is not None
+            by_hand = step.packages.manager == "none" and (cohort.no_return_after is not None or bool(step.handover))
             yield from (f"way back, {text}" for text in _apply(step, state, rules, by_hand=by_hand))
         if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
             yield "the way back does not lead to the start"
@@ -70,7 +76,7 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         yield f"disruption {step.disruption}, but the move {step.move} needs {move['disruption']}"
     if step.disruption == "reboot" and not step.quick_gate:
         yield "reboots without a gate after it"
-    if not step.packages.install and not step.packages.remove and not by_hand:
+    if not step.packages.install and not step.packages.remove and not by_hand and not step.handover:
         yield "names no package"
     for change in step.changes:
         if change.component not in move["components"]:
@@ -92,12 +98,15 @@ def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(ordered)
 
 
-def _unmet(want: Want, goal: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _unmet(want: Want, goal: Mapping[str, tuple[str, ...]], rules: Rules) -> Iterator[str]:
     for component, wanted in sorted(want.items()):
         values = goal.get(component, ())
+
+        def fits(value: str, text: str, component: str = component) -> bool:
+            return fnmatchcase(value, text) if rules.text(component) else in_range(value, text)
+
         if isinstance(wanted, ToolkitWant):
-            yield from (f"{component} {p} is missing" for p in wanted.present
-                        if not any(in_range(v, p) for v in values))
-            yield from (f"{component} {v} is still there" for v in values if any(in_range(v, a) for a in wanted.absent))
-        elif not any(in_range(v, wanted) for v in values):
+            yield from (f"{component} {p} is missing" for p in wanted.present if not any(fits(v, p) for v in values))
+            yield from (f"{component} {v} is still there" for v in values if any(fits(v, a) for a in wanted.absent))
+        elif not any(fits(v, wanted) for v in values):
             yield f"{component} {wanted} is not reached"

@@ -35,6 +35,17 @@ BACK: dict[str, Any] = {
 }
 
 
+OS_RELEASE: dict[str, Any] = {
+    "id": "s1", "move": "os-release", "title": "os ubuntu-22.04 -> ubuntu-24.04 (handed over)",
+    "changes": [{"component": "os", "from": "ubuntu-22.04", "to": "ubuntu-24.04"}],
+    "packages": {"manager": "none"}, "disruption": "reboot", "minutes": 60, "quick_gate": True, "handover": True,
+    "instructions": ["have a snapshot | or a backup", "upgrade from ubuntu-22.04 to ubuntu-24.04"], "ends": True,
+    "proofs": [{"component": "os", "wanted": ["ubuntu-24.04"], "unwanted": ["ubuntu-22.04"], "file": "/etc/os-release",
+                "fields": {"id": "^ID=(\\w+)", "release": "^VERSION_ID=\"?([0-9.]+)"}, "value": "{id}-{release}"}],
+    "refresh": [{"unit": "nvidia-cdi-refresh.service"},
+                {"file": "/etc/cdi/nvidia.yaml", "argv": ["nvidia-ctk", "cdi", "generate"]}],
+    "remarks": ["firmware: look at the release notes"],
+}
 KNOWN: list[dict[str, Any]] = [
     {"claim": "cuda-12.8-leaks", "statement": "CUDA 12.8 to 13.0 leaks | often (here: cuda_toolkits 12.8.1)",
      "source": "matrices/known-bad.yml:cuda-12.8-leaks https://example.invalid/leaks", "hint": "restart it daily",

@@ -1,0 +1,69 @@
+"""Steps after which nobody knows what nodes can have: nothing follows them in a plan, and the plan says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from planner.matrix.index import MatrixSet
+from planner.schedule.handover import moves_of
+from planner.search.explain import Refusal
+from planner.search.problem import Path, Problem
+
+
+def ending_goals(problem: Problem, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return the wanted components that only moves which end a plan can bring, and that are not there yet."""
+    return tuple(name for name, goal in sorted(problem.goals.items())
+                 if not goal.met_by(problem.start.get(name, ()))
+                 and (moves := moves_of(name, matrices)) and all(m.ends for m in moves))
+
+
+def forgotten(ending: str, problem: Problem, matrices: MatrixSet) -> tuple[str, ...]:
+    """Return the other wanted components that the last step changes, too, to what nobody knows beforehand."""
+    lost = {name for move in moves_of(ending, matrices) for name in move.forgets}
+    return tuple(name for name, goal in sorted(problem.goals.items())
+                 if name in lost and not goal.met_by(problem.start.get(name, ())))
+
+
+def without_goals(problem: Problem, names: Sequence[str]) -> Problem:
+    """Return the problem of everything that comes before the last step."""
+    return replace(problem, goals={n: g for n, g in problem.goals.items() if n not in names},
+                   candidates={n: c for n, c in problem.candidates.items() if n not in names}) if names else problem
+
+
+def only_goals(problem: Problem, before: Path, ending: Sequence[str]) -> Problem:
+    """Return the problem of the last step: it starts where the steps before it lead, and keeps what they reached."""
+    return replace(problem, start=before.states[-1],
+                   candidates={n: c if n in ending else () for n, c in problem.candidates.items()})
+
+
+def joined(first: Path, rest: Path) -> Path:
+    """Return two paths as one."""
+    cost: Counter[str] = Counter(first.cost)
+    cost.update(rest.cost)
+    return Path(transitions=(*first.transitions, *rest.transitions), states=(*first.states, *rest.states[1:]),
+                cost=dict(cost))
+
+
+def refuse_ending(ending: Sequence[str], problem: Problem, matrices: MatrixSet) -> Refusal:
+    """Return why two things cannot be in one plan: after one of them nobody knows what the other can be."""
+    first = ending[0]
+    others = tuple(ending[1:]) or forgotten(first, problem, matrices)
+    names = " and ".join(others)
+    return Refusal(
+        code="ends-the-plan", goals=tuple(problem.goals[n].describe() for n in (first, *others)), sources=(),
+        why=(f"after a change of {first} nobody knows beforehand which {names} the nodes have or can get",
+             f"so {first} ends a plan, and {names} is planned from what the nodes say then"),
+        nearest=(f"leave out {names}, apply that, then discover and plan again for {names}",))
+
+
+def refuse_before_end(refusal: Refusal, ending: Sequence[str], problem: Problem, matrices: MatrixSet) -> Refusal:
+    """Return a refusal with the word that what comes last cannot help what has to come before it."""
+    name = ending[0]
+    if set(problem.goals) & set(ending):
+        return refusal
+    wanted = " and ".join(refusal.goals) or "the rest"
+    told = f"{name} comes last: what nodes can get after it is not known before, so it cannot help with {wanted}"
+    first = f"{name} alone, apply that, then discover and plan again for the rest"
+    return replace(refusal, why=(*refusal.why[:-1], told, *refusal.why[-1:]), nearest=(*refusal.nearest, first))
