@@ -86,7 +86,7 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
             states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared))
         state, gpu, hardware_class = states[key]
         node = _node(record, facts, state, gpu, hardware_class)
-        refusal = _refusal(record, facts, twins)
+        refusal = _refusal(record, facts, twins) or _misdeclared(state, matrices)
         if refusal is None:
             nodes.append(node)
             continue
@@ -128,6 +128,17 @@ def _refusal(record: NodeRecord, facts: FactSet, twins: Counter[str]) -> tuple[s
         return ("no-gpu", "no GPU and no driver were found", "")
     if facts.os.root_diskless and not _text(record.declared, IMAGE_KEY):
         return ("diskless", "its root file system is an image or network mount", IMAGE_HINT)
+    return None
+
+
+def _misdeclared(state: State, matrices: MatrixSet) -> tuple[str, str, str] | None:
+    """Return (reason, detail, hint) when people declared a word that means nothing: a rule would not hear it."""
+    for name, component in matrices.components.items():
+        for value in state.get(name, ()) if component.declared and component.options else ():
+            if value not in component.options:
+                key, words = f"planner_{component.declared}", ", ".join(component.options)
+                return ("bad-declaration", f"{key} is {value!r}, which is none of {words}",
+                        f"correct {key} in the inventory")
     return None
 
 

@@ -83,7 +83,9 @@ def _said(declared: Declared, matrices: MatrixSet) -> dict[str, tuple[str, ...]]
     for name, component in matrices.components.items():
         value = declared.get(component.declared) if component.declared else None
         if isinstance(value, str | tuple):
-            found[name] = (value,) if isinstance(value, str) else value
+            values = (value,) if isinstance(value, str) else value
+            # People write releases with a v, as tags and charts do.
+            found[name] = tuple(v if matrices.is_text(name) else re.sub(r"\Av(?=\d)", "", v) for v in values)
     return found
 
 

@@ -66,7 +66,7 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
 
 def spent(minutes: int) -> str:
     """Return minutes as hours and minutes."""
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def basis(eta: Eta) -> str:
@@ -185,6 +185,7 @@ def _lists(plan: Plan, width: int) -> Iterator[list[Text]]:
     for title, items, style in (
         ("Inherited problems (already there before any step)", _inherited(plan), "yellow"),
         ("Risks accepted in the target", [f"{r.claim}: {r.statement}" for r in plan.risks], "yellow"),
+        ("Handed over: the rollout stops there until it is done", _handed_over(plan), "yellow"),
         ("Points of no return", _no_return(plan), "yellow"),
         ("Worth knowing", list(plan.warnings), "cyan"),
         ("Left alone", _left_alone(plan), "dim"),
@@ -200,6 +201,19 @@ def _inherited(plan: Plan) -> list[str]:
             found.setdefault((item.statement, item.source), []).append(cohort.id)
     return [f"{_cohorts(tuple(dict.fromkeys(ids)), plan)}: {statement} [{source}]"
             for (statement, source), ids in found.items()]
+
+
+def _handed_over(plan: Plan) -> list[str]:
+    """Return what people, or their own automation, have to do, and which steps end the plan."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for cohort in plan.cohorts:
+        for step in cohort.steps:
+            if step.handover:
+                told = [f"{number}. {text}" for number, text in enumerate(step.instructions or (), start=1)]
+                end = ["after it, discover and plan again: what the nodes can have then is not known before"]
+                found.setdefault((step.title, *told, *end * bool(step.ends)), []).append(f"{cohort.id} {step.id}")
+    return [line for lines, places in found.items()
+            for line in (f"{shortened(places, NAMES_SHOWN)}: {lines[0]}", *(f"  {text}" for text in lines[1:]))]
 
 
 def _no_return(plan: Plan) -> list[str]:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from planner.emit.assets import load_assets
 from planner.emit.render import render_bundle
+from planner.emit.write import write_bundle
 from planner.errors import BundleError
 from tests.emit.conftest import PLAYBOOKS, load_module
 from tests.emit.sample import ASSETS, OS_RELEASE, cohort, document, finished
@@ -207,3 +209,65 @@ def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
     found = _play(tmp_path, cases)
     assert found[""]["output"].count("FAILED! =>") == len(REFUSED), found[""]["output"]
     assert not list(tmp_path.rglob("pwned"))
+
+
+# --- the whole play, with the shipped roles and modules -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("whole") / "bundle"
+    write_bundle(render_bundle(finished(handed()), load_assets()), directory)
+    one = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (directory.parent / "hosts.json").write_text(json.dumps({"all": {"hosts": {f"gpu0{n}": one for n in (1, 2, 3)}}}))
+    return directory
+
+
+def _ansible(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {"ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run([Path(sys.executable).parent / "ansible-playbook", "-i", "../hosts.json", *arguments],
+                          cwd=bundle, env=environment, stdin=subprocess.DEVNULL, check=False, capture_output=True,
+                          text=True, timeout=300)
+
+
+def test_the_play_parses(bundle: Path) -> None:
+    result = _ansible(bundle, "--syntax-check", *(f"plays/{p.name}" for p in sorted((bundle / "plays").glob("*.yml"))))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_check_mode_looks_at_the_node_and_stops_for_nobody(bundle: Path) -> None:
+    """Every task of the phase runs as shipped; what this machine is does not matter."""
+    result = _ansible(bundle, "--check", "--tags", "change", "--limit", "gpu01", "plays/w1-canary.yml",
+                      "-e", '{"planner_machine_ids": {"gpu01": ""}, "ansible_become": false}')
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("Look whether the hand-over shows on the node", "Refuse a name that is none", STOP):
+        assert f"planner_change : {name}]" in result.stdout, result.stdout
+
+
+def test_generated_files_are_made_again_only_where_they_are(tmp_path: Path) -> None:
+    """The role's own tasks, those that need a lease left out; a unit that is not there is not restarted."""
+    tasks = yaml.safe_load((TASKS / "refresh.yml").read_text(encoding="utf-8"))
+    (block,) = [t for t in tasks if "block" in t]
+    block["block"] = [t for t in block["block"] if "planner_lease" not in t]
+    play = {"hosts": "all", "gather_facts": False, "connection": "local", "tasks": [block]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
+    hosts = {}
+    for name in ("has", "lacks", "passed", "refreshed"):
+        marks = {"s1-refresh": {"state": "done"}} if name == "refreshed" else {}
+        if name != "lacks":
+            (tmp_path / f"{name}.yaml").write_text("old")
+        hosts[name] = {
+            "ansible_python_interpreter": sys.executable,
+            "planner_change_refresh": {"passed": name == "passed", "marks": marks},
+            "planner_change_step": {"id": "s1", "refresh": [
+                {"file": "", "argv": [], "unit": "no-such-unit.service"},
+                {"file": (place := f"{tmp_path}/{name}.yaml"), "argv": ["cp", "/dev/null", place], "unit": ""}]}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    ended = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts.json", "play.yml"], cwd=tmp_path, check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "has.yaml").read_text() == ""
+    assert not (tmp_path / "lacks.yaml").exists()
+    assert [(tmp_path / f"{n}.yaml").read_text() for n in ("passed", "refreshed")] == ["old", "old"]

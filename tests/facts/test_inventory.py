@@ -180,3 +180,20 @@ def test_localhost_without_a_connection_is_local() -> None:
     """Ansible acts on it without SSH; every other name is remote."""
     assert Host("localhost").local
     assert not Host("localhost", connection={"ansible_connection": "ssh"}).local
+
+
+def test_what_people_say_of_steps_by_other_hands_is_read(tmp_path: Path) -> None:
+    """Words about what no probe sees are declared; the user's own tasks for a step are for the roles alone."""
+    path = _write(tmp_path, """
+all:
+  hosts:
+    gpu1:
+      planner_gpu_operator: 25.3.2
+      planner_gpu_operator_driver: pinned
+      planner_node_image: gpu-2026.05
+      planner_handover_os_release: /srv/tasks/upgrade.yml
+""")
+    assert load_inventory(path).hosts[0].declared == {
+        "gpu_operator": "25.3.2", "gpu_operator_driver": "pinned", "node_image": "gpu-2026.05"}
+    with pytest.raises(InputError, match="planner_handoverr_x"):
+        load_inventory(_write(tmp_path, "all: {hosts: {gpu1: {planner_handoverr_x: y}}}", "other.yml"))
