@@ -14,19 +14,22 @@ from planner.schedule.timeline.curves import Curve, Key, Stage, arrivals, rises,
 from planner.schedule.timeline.gangs import Ties, canary_nodes
 from planner.schedule.timeline.model import Act, Bounds, Chain, Fleet, PoolRule
 
-_ROUNDS = 3                           # how many acts of a chain a curve looks back
+_ROUNDS = 2                           # how many acts of a chain a curve looks back
+_LOOKS = 40                           # minutes at which idle room is looked at; any choice gives a bound
 _RATIOS = (1, 2, 3, 4, 5, 6, 8, 10)   # how gangs fill the room, rounded at these fractions
 
 
 def pool_bounds(fleet: Fleet, ties: Ties) -> tuple[Bounds, ...]:
     """Return bounds for each pool."""
-    cohorts: list[Counter[int]] = [Counter() for _ in fleet.pools]
+    cohorts: list[dict[int, list[tuple[int, int]]]] = [{} for _ in fleet.pools]      # chain -> (domain or -1, nodes)
     for bunch in fleet.bunches:
-        cohorts[bunch.pool][bunch.chain] += bunch.size
+        domain = -1 if bunch.comm_domain is None else bunch.comm_domain
+        cohorts[bunch.pool].setdefault(bunch.chain, []).append((domain, bunch.size))
+    equal = frozenset(fleet.rule.equal if fleet.rule.max_mixed_minutes == 0 else ())
     gangs = _gang_minutes(fleet, ties)
     canaries = canary_nodes(fleet)
     return tuple(
-        _Pool(rule, canaries[pool], gangs[pool]).bounds([(fleet.chains[c], n) for c, n in sorted(sizes.items())])
+        _Pool(rule, canaries[pool], gangs[pool], equal).bounds([(fleet.chains[c], n) for c, n in sorted(sizes.items())])
         for pool, (rule, sizes) in enumerate(zip(fleet.pools, cohorts, strict=True))
     )
 
@@ -57,11 +60,12 @@ class _Pool:
     rule: PoolRule
     canary: int
     gangs: Counter[int]
+    equal: frozenset[str]
     stages: list[Stage] = field(default_factory=list)
     usable: list[int] = field(default_factory=list)       # a window: minutes that acts can fill
 
-    def bounds(self, cohorts: list[tuple[Chain, int]]) -> Bounds:
-        """Return the bounds of the pool; cohorts are (chain, nodes)."""
+    def bounds(self, cohorts: list[tuple[Chain, list[tuple[int, int]]]]) -> Bounds:
+        """Return the bounds of the pool; cohorts are (chain, (communication domain or -1, nodes) of its bunches)."""
         longest = max((self._walk(chain, nodes) for chain, nodes in cohorts), default=0)
         if not self.stages:
             return Bounds(chain=longest)
@@ -77,11 +81,12 @@ class _Pool:
             curves = {key: self._curve(stages, curves) for key, stages in sorted(by_key.items())}
             growth = growth if turn else self._last(by_key, curves)
         capacity = max(self._until(head, minutes) for minutes in self._loads()) + after
-        return Bounds(longest, capacity, growth, max(self._last(by_key, curves), self._ramp(by_key, curves) + after))
+        return Bounds(longest, capacity, growth, max(self._last(by_key, curves), self._ramp(curves) + after))
 
-    def _walk(self, chain: Chain, nodes: int) -> int:
+    def _walk(self, chain: Chain, bunches: list[tuple[int, int]]) -> int:
         """Add the stages of a cohort and return the first minute at which one node of it can be done."""
-        minute, free, rest = 0, 0, sum(act.minutes for act in chain.acts)
+        minute, free, rest, whole = 0, 0, sum(act.minutes for act in chain.acts), False
+        nodes, domains = sum(size for _, size in bunches), _sizes(bunches)
         before: tuple[Key | None, int] = (None, 0)
         for act in chain.acts:
             rest -= act.minutes
@@ -89,10 +94,12 @@ class _Pool:
                 window = self.rule.window
                 minute = (window.next_start(minute, act.minutes) or 0) if window else minute
                 keys = _keys(act)
-                self.stages.append(Stage(nodes, minute, act.minutes, rest, keys, before[0], before[1] + free))
-                before, free = (keys[0] if keys else None, act.minutes), 0
+                self.stages.append(Stage(nodes, minute, act.minutes, rest, keys, before[0], before[1] + free,
+                                         domains if whole else ()))  # fmt: skip
+                before, free, whole = (keys[0] if keys else None, act.minutes), 0, False
             else:
                 free += act.minutes
+                whole = whole or any(change.kind in self.equal for change in act.changes)
             minute += act.minutes
         return minute
 
@@ -145,29 +152,51 @@ class _Pool:
                 load -= max(0, room)
             base += window.period_minutes
 
-    def _ramp(self, by_key: dict[Key, list[Stage]], curves: dict[Key, Curve]) -> int:
-        """Return when the work is done at best: what can be done while versions spread, then the whole room in use."""
+    def _ramp(self, curves: dict[Key, Curve]) -> int:
+        """Return when the work is done at best: what can be done while versions spread, then the whole room in use.
+
+        An act that puts several versions on is counted under one of them; each way to choose gives a bound.
+        """
+        slow = {key: _slowness(curve) for key, curve in curves.items()}
+        choices = {tuple(choose(stage.keys) for stage in self.stages if stage.keys)
+                   for choose in (min, max, lambda keys: max(keys, key=lambda key: (slow[key], key)))}  # fmt: skip
+        return max(self._ramp_by(curves, chosen) for chosen in sorted(choices))
+
+    def _ramp_by(self, curves: dict[Key, Curve], chosen: tuple[Key, ...]) -> int:
         parts: dict[Key, list[Stage]] = {}
-        free = [stage for stage in self.stages if not stage.keys]
-        for stage in self.stages:
-            if stage.keys:
-                parts.setdefault(stage.keys[0], []).append(stage)
+        for stage, key in zip((stage for stage in self.stages if stage.keys), chosen, strict=True):
+            parts.setdefault(key, []).append(stage)
         work = sum(stage.nodes * stage.minutes for stage in self.stages)
-        idle = sum(stage.nodes * stage.minutes for stage in free)
-        times = sorted({m + d for key in parts for m in curves[key].minutes for d in (0, by_key[key][0].minutes)})
-        done = [idle] * len(times)
-        for key, stages in parts.items():
-            lengths = sorted(((s.minutes, s.nodes) for s in stages), reverse=True)
+        free = sum(stage.nodes * stage.minutes for stage in self.stages if not stage.keys)
+        times = sorted({m + d for key in parts for m in curves[key].minutes for d in (0, parts[key][0].minutes)})
+        times = times[::1 + len(times) // _LOOKS]
+        done = [free] * len(times)
+        for key, stages in sorted(parts.items()):
+            lengths, starts = sorted(((s.minutes, s.nodes) for s in stages), reverse=True), rises(curves[key])
             for number, minute in enumerate(times):
-                done[number] += _most(curves[key], lengths, minute)
+                done[number] += _most(starts, lengths, minute)
         room = self.rule.max_unavailable
         return max((self._until(m, (work - d) / room) for m, d in zip(times, done, strict=True) if d < work), default=0)
 
 
-def _most(curve: Curve, lengths: list[tuple[int, int]], until: int) -> int:
+def _sizes(bunches: list[tuple[int, int]]) -> tuple[int, ...]:
+    """Return the sizes of communication domains; nodes without one count for themselves."""
+    sizes: Counter[int] = Counter()
+    for domain, nodes in bunches:
+        sizes[domain] += nodes
+    alone = sizes.pop(-1, 0)
+    return (*sorted(sizes.values()), *[1] * alone)
+
+
+def _slowness(curve: Curve) -> float:
+    """Return the mean minute at which nodes start."""
+    return sum(minute * nodes for minute, nodes in rises(curve)) / max(1, curve.counts[-1] if curve.counts else 1)
+
+
+def _most(starts: list[tuple[int, int]], lengths: list[tuple[int, int]], until: int) -> int:
     """Return the most node-minutes that acts can have had by a minute: the longest acts start first."""
     total, position, left = 0, 0, lengths[0][1] if lengths else 0
-    for minute, nodes in rises(curve):
+    for minute, nodes in starts:
         if minute >= until:
             break
         while nodes > 0 and position < len(lengths):

@@ -24,7 +24,9 @@ from planner.schedule.timeline.model import (
 )
 from planner.schedule.timeline.search import improve, place
 
-TRIALS = 1000         # for each part of a fleet
+TRIALS = 1500         # for each part of a fleet
+GREEDY_TRIALS = 7     # orders to begin with
+FINE_NODES = 64       # parts up to this size are placed node by node, too
 WORK = 100_000        # placed acts in all trials of a fleet, one to two seconds: longest parts first
 
 
@@ -47,7 +49,7 @@ def build_timetable(fleet: Fleet, trials: int = TRIALS) -> Timetable | Refused:
             return _stuck(part, run, ties)
         placements += _placements(part, run)
         for number, end in zip(part.bunches, run.ends, strict=True):
-            pool = fleet.bunches[number].pool
+            pool = part.fleet.bunches[number].pool
             ends[pool] = max(ends[pool], end)
     late = mixed_too_long(fleet, ties.mixed, placements) if ties.mixed else ()
     if late:
@@ -56,15 +58,38 @@ def build_timetable(fleet: Fleet, trials: int = TRIALS) -> Timetable | Refused:
 
 
 def _placed(parts: list[Part], bounds: tuple[Bounds, ...], trials: int) -> list[tuple[Part, Run]]:
-    """Place every part, then improve them within the limits of work, those that end last first."""
+    """Place every part, then improve them within the limits of work, those that end last first.
+
+    A part that ends before the fleet can is not worth a search: it gets the greedy orders only.
+    """
     runs = [place(part) for part in parts]
-    work = WORK
+    work, floor = WORK, max((bound.best for bound in bounds), default=0)
     for number in sorted(range(len(parts)), key=lambda n: (not runs[n].stuck, -runs[n].makespan, n)):
         bound = max((bounds[pool].best for pool in parts[number].pools), default=0)
         cost = max(1, len(runs[number].starts))
-        runs[number], made = improve(parts[number], runs[number], bound, min(trials, work // cost))
+        allowed = min(trials, work // cost, trials if runs[number].makespan > floor else GREEDY_TRIALS)
+        small = sum(parts[number].sizes) <= FINE_NODES
+        runs[number], made = improve(parts[number], runs[number], bound, allowed // 2 if small else allowed)
         work -= made * cost
+        if small and made < allowed and runs[number].makespan > bound:
+            parts[number], runs[number] = _finer(parts[number], runs[number], bound, allowed - made)
+            work -= (allowed - made) * cost
+        floor = max(floor, runs[number].makespan)
     return list(zip(parts, runs, strict=True))
+
+
+def _finer(part: Part, run: Run, bound: int, trials: int) -> tuple[Part, Run]:
+    """Place a small part node by node, where alike nodes may go separate ways; return it if that is shorter."""
+    singles = [replace(part.fleet.bunches[number], nodes=((node, node),))
+               for number in part.bunches for lo, hi in part.fleet.bunches[number].nodes for node in range(lo, hi + 1)]
+    fleet = replace(part.fleet, bunches=tuple(sorted(singles, key=lambda bunch: bunch.nodes)))
+    ties = find_ties(fleet)
+    if isinstance(ties, Refused):
+        return part, run
+    fine = split(fleet, ties)[0]
+    found, _ = improve(fine, place(fine), bound, trials)
+    better = (len(found.stuck), found.makespan) < (len(run.stuck), run.makespan)
+    return (fine, found) if better else (part, run)
 
 
 def gathered(bunches: Iterable[Bunch]) -> tuple[Bunch, ...]:

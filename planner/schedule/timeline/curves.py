@@ -23,6 +23,8 @@ class Stage:
 
     ``head`` is the first minute at which a node can start it, ``after`` the minutes of all acts after it. ``before`` is
     a version that the act out of service before it puts on, and ``lag`` the minutes from that act's start to this one.
+    ``domains`` are the sizes of the cohort's communication domains if nodes come from there by whole domains only: a
+    kind that must be equal changes on the way.
     """
 
     nodes: int
@@ -32,6 +34,7 @@ class Stage:
     keys: tuple[Key, ...]
     before: Key | None = None
     lag: int = 0
+    domains: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,13 @@ def arrivals(stages: list[Stage], curves: dict[Key, Curve]) -> Curve:
             continue
         earlier, lag = curves[before], min(stage.lag for stage in group)
         times = sorted({*own.minutes, *(minute + lag for minute in earlier.minutes)})
-        steps += rises(Curve(tuple(times), tuple(min(own.by(t), earlier.by(t - lag)) for t in times)))
+        counts = [min(own.by(t), earlier.by(t - lag)) for t in times]
+        if all(stage.domains for stage in group):
+            sums = 1
+            for size in sorted(size for stage in group for size in stage.domains):
+                sums |= sums << size
+            counts = [(sums & ((2 << count) - 1)).bit_length() - 1 for count in counts]
+        steps += rises(Curve(tuple(times), tuple(counts)))
     return _summed(steps)
 
 

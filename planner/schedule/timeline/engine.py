@@ -14,6 +14,7 @@ from math import floor
 from planner.schedule.timeline.compiled import NONE, Part, Value
 
 _RELEASE, _SOAKED, _ARRIVE, _OPEN = 0, 1, 2, 3
+_NO_HURRY = 1 << 30
 _TRIES = 1000     # windows that have not met by then do not meet
 
 
@@ -33,9 +34,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """``patient``: nothing of lower rank takes the room that a gang waits for; ``hold``: first minutes of items."""
+    """How an order is read.
+
+    ``patient``: nothing of lower rank takes the room that a gang waits for. ``quick``: where canary and growth leave
+    less than the room, the shortest acts go first: a version spreads sooner. ``hold``: first minutes of items.
+    """
 
     patient: bool = False
+    quick: bool = False
     hold: tuple[tuple[int, int], ...] = ()
 
 
@@ -46,7 +52,7 @@ def simulate(part: Part, order: list[int], style: Style = Style()) -> Run:
 
 class _Simulation:
     def __init__(self, part: Part, order: list[int], style: Style) -> None:
-        self.part, self.order, self.patient, self.hold = part, order, style.patient, dict(style.hold)
+        self.part, self.order, self.style, self.hold = part, order, style, dict(style.hold)
         self.slots = slots = len(part.bunch)
         self.rank = [0] * part.items
         for rank, item in enumerate(order):
@@ -200,11 +206,12 @@ class _Simulation:
 
     def _dispatch(self, pool: int, now: int) -> None:
         queues, room = self.queues[pool], self.room
-        heads = [(queue[0], 0, key) for key, queue in queues.items() if self._open(pool, key, queue, now)]
+        heads = [(self._turn(pool, key), queue[0], 0, key)
+                 for key, queue in queues.items() if self._open(pool, key, now)]  # fmt: skip
         heapify(heads)
         gone: dict[tuple[int, ...], set[int]] = {}
         while heads and room[pool] > 0:
-            rank, position, key = heappop(heads)
+            turn, rank, position, key = heappop(heads)
             quota = min((self.quota[g] for g in key[2:]), default=room[pool])
             if quota <= 0:
                 continue
@@ -215,10 +222,10 @@ class _Simulation:
                 self._begin(item, now, nodes)
                 if whole:
                     gone.setdefault(key, set()).add(rank)
-            elif full and self.patient:
+            elif full and self.style.patient:
                 break
             if position + 1 < len(queues[key]):
-                heappush(heads, (queues[key][position + 1], position + 1, key))
+                heappush(heads, (turn, queues[key][position + 1], position + 1, key))
         for key, ranks in gone.items():
             left = [rank for rank in queues[key] if rank not in ranks]
             if left:
@@ -226,7 +233,13 @@ class _Simulation:
             else:
                 del queues[key]
 
-    def _open(self, pool: int, key: tuple[int, ...], queue: list[int], now: int) -> bool:
+    def _turn(self, pool: int, key: tuple[int, ...]) -> int:
+        """Return what goes before rank: minutes where versions must spread first, and as much for all others."""
+        if not self.style.quick or all(self.quota[gate] >= self.room[pool] for gate in key[2:]):
+            return _NO_HURRY
+        return key[1]
+
+    def _open(self, pool: int, key: tuple[int, ...], now: int) -> bool:
         """Tell whether a group may start now; if only the window is shut, come back when it opens."""
         for gate in key[2:]:
             if self.quota[gate] <= 0:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from planner.schedule.timeline.compiled import NONE, Part
 from planner.schedule.timeline.engine import Run, Style, simulate
 
+_SHIFTS_PERCENT = 25      # of trials that hold an item back, against those that change the order
+_NEXT_STARTS = 6          # how many starts of others an item may be held for
 _SEED = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -44,7 +46,8 @@ def place(part: Part) -> Run:
 def improve(part: Part, run: Run, bound: int, trials: int) -> tuple[Run, int]:
     """Return the best timetable of at most ``trials`` trials, and how many were made; stops at ``bound`` minutes."""
     orders = [_ordered(part, key) for key in _keys(part)]
-    styles = (Style(), Style(patient=True)) if part.members else (Style(),)
+    patient = (False, True) if part.members else (False,)
+    styles = [Style(p, q) for p in patient for q in (False, True)]
     tried = [(order, style) for order in orders for style in styles]
     best = (run, *tried[0])
     for made, (order, style) in enumerate(tried[1:]):
@@ -91,33 +94,53 @@ def _keys(part: Part) -> list[Callable[[int], tuple[int, ...]]]:
     return [longest, small_first, by_domain, furthest]
 
 
+@dataclass(frozen=True, slots=True)
+class _At:
+    """Where the search stands: an order, first minutes of some items, and what they lead to."""
+
+    order: list[int]
+    hold: tuple[tuple[int, int], ...]
+    run: Run
+
+    @property
+    def score(self) -> tuple[int, int, int]:
+        """Return what is to be small."""
+        return _score(self.run)
+
+
 def _climb(part: Part, run: Run, order: list[int], style: Style, bound: int, trials: int) -> tuple[Run, int]:
-    """Change the order where it may help, keep what is no worse, and return the best timetable seen."""
-    best, score, draw = run, _score(run), _Draw()
+    """Change order and first minutes where it may help, keep what is no worse, and return the best timetable seen."""
+    best, here, draw = run, _At(order, style.hold, run), _Draw()
     late = _last(part, run)
     for made in range(trials):
         if best.makespan <= bound and not best.stuck:
             return best, made
-        changed = _moved(part, order, late, draw)
-        trial = simulate(part, changed, style)
-        result = _score(trial)
-        if result <= score:
-            order, score = changed, result
-            if result[:2] <= _score(best)[:2]:
-                best = trial
-            late = _last(part, trial)
+        order, hold = here.order, here.hold
+        shifts = draw.below(100) < _SHIFTS_PERCENT
+        if shifts:
+            hold = _shifted(part, here, draw)
+        if not shifts or draw.below(3) == 0:
+            order = _moved(order, late, draw)
+        trial = _At(order, hold, simulate(part, order, Style(style.patient, style.quick, hold)))
+        if trial.score <= here.score:
+            here, late = trial, _last(part, trial.run)
+            if trial.score[:2] <= _score(best)[:2]:
+                best = trial.run
     return best, max(0, trials)
 
 
 def _last(part: Part, run: Run) -> list[int]:
     """Return the items of the bunches that end last."""
     late = {bunch for bunch, end in enumerate(run.ends) if end == run.makespan}
-    slots = len(part.bunch)
-    return [part.gang[s] + slots if part.gang[s] != NONE else s for s in range(slots) if part.bunch[s] in late]
+    return [_item(part, s) for s in range(len(part.bunch)) if part.bunch[s] in late]
 
 
-def _moved(part: Part, order: list[int], late: list[int], draw: _Draw) -> list[int]:
-    """Return an order with one or two items elsewhere; every other time an one of a late bunch comes forward."""
+def _item(part: Part, slot: int) -> int:
+    return slot if part.gang[slot] == NONE else part.gang[slot] + len(part.bunch)
+
+
+def _moved(order: list[int], late: list[int], draw: _Draw) -> list[int]:
+    """Return an order with one or two items elsewhere; every other time one of a late bunch comes forward."""
     changed = list(order)
     for _ in range(1 + draw.below(2)):
         item = late[draw.below(len(late))] if late and draw.below(2) else changed[draw.below(len(changed))]
@@ -126,3 +149,17 @@ def _moved(part: Part, order: list[int], late: list[int], draw: _Draw) -> list[i
         towards = draw.below(position + 1) if draw.below(2) else draw.below(len(changed) + 1)
         changed.insert(towards, item)
     return changed
+
+
+def _shifted(part: Part, here: _At, draw: _Draw) -> tuple[tuple[int, int], ...]:
+    """Return first minutes with one item held until one of the next starts of others, or with one set free."""
+    hold = dict(here.hold)
+    if hold and draw.below(3) == 0:
+        del hold[sorted(hold)[draw.below(len(hold))]]
+        return tuple(sorted(hold.items()))
+    item = here.order[draw.below(len(here.order))]
+    first = min((minute for slot, minute, _, _ in here.run.starts if _item(part, slot) == item), default=0)
+    later = sorted({minute for _, minute, _, _ in here.run.starts if minute > first})
+    if later:
+        hold[item] = later[min(len(later) - 1, draw.below(_NEXT_STARTS))]
+    return tuple(sorted(hold.items()))
