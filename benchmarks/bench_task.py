@@ -11,10 +11,10 @@ from typing import Any
 
 from benchmarks.bench_prune import Clause, Goal, Kind, useful
 from planner.search.core.solve import solve
-from planner.search.core.task import Allowed, NoPath, Solution, Step, Task, pack, unpack
+from planner.search.core.task import FIELD_BITS, Allowed, NoPath, Solution, Step, Task, pack, unpack
 
 COST_FIELDS = ("reboots", "drains", "steps", "minutes", "risk")
-STEPS_FIELD_SHIFT = 40          # fields behind ``steps`` in a packed cost, 20 bits each
+STEPS_FIELD_SHIFT = 2 * FIELD_BITS      # ``minutes`` and ``risk`` stand behind ``steps``
 Cohort = tuple[int, int, int]   # state, arch, target
 
 
@@ -147,7 +147,7 @@ class Universe:
         return Task(
             start=tuple(start), goals=[k.goal.met if k.goal else None for k in kinds],
             groups=[Bundle(number, b, kinds, kept, longest_minutes) for number, b in enumerate(groups)],
-            constraints=_grouped(clauses, kinds), strict_start=True, steps_field=STEPS_FIELD_SHIFT,
+            constraints=_grouped(clauses, kinds), steps_field=STEPS_FIELD_SHIFT,
             expansions_max=200_000), names
 
     def _kind(self, name: str, goal: Mapping[str, Any] | None, start: int, keep: frozenset[str] | None,

@@ -122,7 +122,8 @@ def _equal_components(matrices: MatrixSet) -> frozenset[str]:
 
 
 def _inputs(document: FactDocument, target: Target, matrices: MatrixSet) -> dict[str, str]:
-    facts = {"nodes": [[n.name, n.facts, n.identity.machine_id or ""] for n in document.nodes]}
+    nodes = sorted(document.nodes, key=lambda n: n.name)
+    facts = {"nodes": [[n.name, n.facts, n.identity.machine_id or ""] for n in nodes]}
     return {
         "facts": digest(facts), "inventory": document.inventory_digest, "target": digest(dump_model(target)),
         "matrices": matrices.digest,

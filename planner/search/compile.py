@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import cast
 
 from planner.check.verdict import Judgement, ProblemKey
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Move, State
-from planner.search.core.task import FIELD_BITS, Allowed, Constraint, Step, Task, Value, pack
+from planner.model.version import version_key
+from planner.search.core.task import FIELD_BITS, Allowed, Constraint, MoveGroup, Step, Task, Value, pack
 from planner.search.judge import Judge
 from planner.search.moves import apply_changes as applied
 from planner.search.moves import changes_of, cost_of, overtaken, pending_reboots
@@ -55,6 +57,44 @@ class _MoveSteps:
             cost = cost_of(self.move, changes, self._problem)
             yield Step(after, pack(cost.get(f, 0) for f in self._order), group=self.number,
                        label=Transition(move=self.move.name, changes=changes, cost=cost))
+
+
+class _Anything:
+    """Every value of some components at once: what could stand side by side, whatever leads there."""
+
+    def __init__(self, names: frozenset[str], named: _Named, problem: Problem, matrices: MatrixSet) -> None:
+        self.variables = tuple(at for at, name in enumerate(named.names) if name in names)
+        self._offers = [self._offer(named.names[v], problem, matrices) for v in self.variables]
+
+    @staticmethod
+    def _offer(name: str, problem: Problem, matrices: MatrixSet) -> list[StateValue]:
+        now, offered = problem.start.get(name), problem.candidates.get(name, ())
+        if now is None:
+            return [None]
+        if not matrices.is_many(name):
+            return list(dict.fromkeys([now, *((v,) for v in offered)]))
+        goal = problem.goals.get(name)
+        wanted = [v for v in offered if goal and v not in now and any(goal.matches(p, v) for p in goal.present)]
+        kept = tuple(v for v in now if not goal or not any(goal.matches(a, v) for a in goal.absent))
+        return [tuple(sorted({*base, *added}, key=version_key)) for base in dict.fromkeys((now, kept))
+                for size in range(len(wanted) + 1) for added in combinations(wanted, size)]
+
+    def steps(self, values: Sequence[Value], allowed: Allowed) -> Iterator[Step]:
+        """Yield every combination that differs from where the path began."""
+        chosen: list[Value] = []
+
+        def choose(depth: int) -> Iterator[Step]:
+            if depth == len(self._offers):
+                if tuple(chosen) != tuple(values):
+                    yield Step(tuple(chosen), pack((1,)))
+                return
+            for value in self._offers[depth]:
+                chosen.append(value)
+                if allowed(chosen):
+                    yield from choose(depth + 1)
+                chosen.pop()
+
+        yield from choose(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +178,7 @@ def _met_by(goal: Goal) -> Callable[[Value], bool]:
 
 
 def compile_task(problem: Problem, matrices: MatrixSet, judge: Judge, *, enforced: frozenset[str] | None = None,
-                 goals: frozenset[str] | None = None) -> Compiled:
+                 goals: frozenset[str] | None = None, at_once: frozenset[str] | None = None) -> Compiled:
     """Return the task of a problem.
 
     Args:
@@ -147,6 +187,8 @@ def compile_task(problem: Problem, matrices: MatrixSet, judge: Judge, *, enforce
         judge: Judges the states of this cohort; remembers over several tasks.
         enforced: Names of the rules that count; None for all.
         goals: Components whose goals count; None for all.
+        at_once: Components that one step may change together, at will: then a path exists where any allowed goal state
+            does. None: only the moves of the matrices.
     """
     names = tuple(sorted(movable(problem)))
     place = {name: at for at, name in enumerate(names)}
@@ -159,11 +201,13 @@ def compile_task(problem: Problem, matrices: MatrixSet, judge: Judge, *, enforce
     extras = _Extras(named, problem, matrices, judge, order)
     wanted = {n: g for n, g in problem.goals.items() if goals is None or n in goals}
     moves = [m for m in matrices.moves if any(c in place for c in m.components)]
+    groups: list[MoveGroup] = [_MoveSteps(number, m, named, problem, matrices, order) for number, m in enumerate(moves)]
+    if at_once is not None:
+        groups = [_Anything(at_once, named, problem, matrices)]
     return Compiled(
         task=Task(
             start=tuple(problem.start.get(n) for n in names),
             goals=[_met_by(wanted[n]) if n in wanted else None for n in names],
-            groups=[_MoveSteps(number, m, named, problem, matrices, order) for number, m in enumerate(moves)],
-            constraints=constraints, extra=extras.packed,
+            groups=groups, constraints=constraints, extra=extras.packed if at_once is None else None,
             steps_field=FIELD_BITS * (len(order) - 1 - order.index("steps")), expansions_max=problem.expansions_max),
         names=names, extras=extras, state=named)

@@ -66,9 +66,10 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
     for name, goal in problem.goals.items():
         values, offered = problem.start.get(name, ()), problem.candidates.get(name, ())
         for wanted in (goal.want, *goal.present):
-            if not wanted or any(contains(wanted, v) for v in (*values, *offered)):
+            if not wanted or any(goal.matches(wanted, v) for v in (*values, *offered)):
                 continue
-            reasons = sorted({r for (c, v), r in problem.unobtainable.items() if c == name and contains(wanted, v)})
+            reasons = sorted({r for (c, v), r in problem.unobtainable.items()
+                              if c == name and (v == wanted or goal.matches(wanted, v))})
             have = ", ".join(offered) or "none"
             told = problem.fixed.get(name) or "; ".join(reasons) or \
                 f"the nodes' repositories have no {name} matching {wanted} (they have: {have})"
@@ -137,6 +138,11 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
     evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
     conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
+    if rules and not _stands(problem, matrices, judge, core):
+        conclusion += f": no combination of what they can get keeps {'this rule' if len(rules) == 1 else 'these rules'}"
+    elif rules:
+        conclusion += (": a combination that keeps them exists, but no order of steps leads to it without breaking one "
+                       "on the way")
     if not rules:
         conclusion = (f"no legal step leads to {' and '.join(wanted)} "
                       "(a downgrade, or a component that is not known on the nodes)")
@@ -144,6 +150,15 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
         sources=tuple(matrices.source_of(n, p) for n in rules if (p := judge.seen[n].provenance) is not None),
     )
+
+
+def _stands(problem: Problem, matrices: MatrixSet, judge: Judge, core: list[str]) -> bool:
+    """Tell whether a state exists that keeps the rules of a conflict and meets its goals, whatever leads there."""
+    rules = frozenset(c.removeprefix(_RULE) for c in core if c.startswith(_RULE))
+    goals = frozenset(c.removeprefix(_GOAL) for c in core if c.startswith(_GOAL))
+    names = goals.union(*(judge.scope_of.get(rule, ()) for rule in rules))
+    task = compile_task(problem, matrices, judge, enforced=rules, goals=goals, at_once=names).task
+    return not isinstance(solve(task), NoPath)
 
 
 def _blamable(judge: Judge, problem: Problem) -> list[str]:
@@ -178,8 +193,9 @@ def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
     for wanted in goal.present:
         rest = tuple(p for p in goal.present if p != wanted)
         if not rest:      # nothing would be left of the goal: first what could stand in for it
-            for version in _closest(wanted, [v for v in problem.candidates.get(name, ()) if not contains(wanted, v)]):
-                yield replace(goal, present=(f"=={version}",)), f"{name} {version} instead of {wanted}"
+            others = [v for v in problem.candidates.get(name, ()) if not goal.matches(wanted, v)]
+            for version in _closest(wanted, others):
+                yield replace(goal, present=(_exactly(version, goal),)), f"{name} {version} instead of {wanted}"
         yield replace(goal, present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
     if goal.absent:
         yield replace(goal, absent=()), f"let {name} {', '.join(goal.absent)} stay"
@@ -187,9 +203,13 @@ def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
         current = problem.start.get(name, ())
         others = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
         for version in _closest(goal.want, others):
-            yield replace(goal, want=f"=={version}"), f"{name} {version} instead of {goal.want}"
+            yield replace(goal, want=_exactly(version, goal)), f"{name} {version} instead of {goal.want}"
         if current:
-            yield replace(goal, want=f"=={current[0]}"), f"keep {name} {current[0]}"
+            yield replace(goal, want=_exactly(current[0], goal)), f"keep {name} {current[0]}"
+
+
+def _exactly(version: str, goal: Goal) -> str:
+    return version if goal.text else f"=={version}"
 
 
 def _closest(wanted: str, versions: list[str]) -> list[str]:

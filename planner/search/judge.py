@@ -18,6 +18,7 @@ class Judge:
 
     Attributes:
         seen: Every blocking judgement met so far, by rule; explanations start from these.
+        scope_of: The moving components that such a rule is judged by.
     """
 
     def __init__(self, matrices: MatrixSet, start: State, movable: frozenset[str]) -> None:
@@ -29,6 +30,7 @@ class Judge:
             movable: Components whose values tell two states apart.
         """
         self.seen: dict[str, Judgement] = {}
+        self.scope_of: dict[str, tuple[str, ...]] = {}
         self._start = start
         self._names = tuple(sorted(movable))
         self._states: dict[_Values, tuple[Judgement, ...]] = {}
@@ -77,6 +79,7 @@ class Judge:
                 self._groups[scope], {name: value for name, value in state.items() if value is not None})
             for _, judgement in known:
                 self.seen.setdefault(judgement.rule, judgement)
+                self.scope_of[judgement.rule] = scope
         return known
 
 

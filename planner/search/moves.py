@@ -78,8 +78,15 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) 
         return
     followers = companions(move, matrices)
     free = [c for c in move.components if c not in followers]
-    options = [list(_single_changes(c, state, problem, downgrade=move.downgrade)) for c in free]
-    for chosen in product(*options):
+    # Of two words neither is the newer one.
+    options: list[list[tuple[str, str, str] | None]] = [
+        list(_single_changes(c, state, problem, downgrade=move.downgrade or matrices.is_text(c)))
+        for c in free]
+    for place, component in enumerate(free):
+        if move.lead not in (None, component) and state.get(component) == ():
+            options[place].append(None)      # a companion that is not there may stay away
+    for choice in product(*options):
+        chosen = tuple(change for change in choice if change is not None)
         if move.lead is None:
             yield chosen
             continue

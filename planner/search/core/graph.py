@@ -16,12 +16,12 @@ from typing import Any
 import networkx as nx
 
 from planner.search.core.tables import Move, Projection, Table
-from planner.search.core.task import Constraint, SearchLimitError, Step, Task, Values
+from planner.search.core.task import FIELD_BITS, Constraint, SearchLimitError, Step, Task, Values
 
 Rows = tuple[int, ...]
 Node = tuple[Rows, int]
 GOAL = "goal"
-TIE = 1 << 20        # weights are multiples of this; what is smaller settles ties by the steps that are left
+TIE = 1 << FIELD_BITS      # weights are multiples of this; what is smaller settles ties by the steps that are left
 
 
 class StageGraph(nx.DiGraph):  # type: ignore[misc]  # networkx ships no types

@@ -25,10 +25,9 @@ def solve(task: Task) -> Solution | NoPath:
     Source:
         A* (Hart, Nilsson, Raphael 1968) as implemented by networkx, on a graph grown on demand.
     """
-    if task.strict_start:
-        for constraint in task.constraints:
-            if constraint.blocks(tuple(task.start[v] for v in constraint.scope)):
-                return NoPath(frozenset(constraint.scope))
+    for constraint in task.constraints:
+        if constraint.blocks(tuple(task.start[v] for v in constraint.scope)):
+            return NoPath(frozenset(constraint.scope))
     tables: list[Table] = []
     for variables in clusters(task):
         table = make_table(task, variables, CLUSTER_ROWS_MAX)

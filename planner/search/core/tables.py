@@ -139,8 +139,6 @@ def make_table(task: Task, variables: tuple[int, ...], limit: int) -> Table | No
             yield from growth.successors(values)
 
     start = tuple(task.start[v] for v in variables)
-    if task.strict_start and any(c.blocks(start) for c in inside):
-        return Table(variables, [], [], [], [])
     grown = _grow(start, successors, limit)
     if grown is None:
         return None
@@ -194,7 +192,7 @@ def _grow(start: _Key, successors: Callable[[_Key], Iterator[tuple[_Key, int, St
     index = {start: 0}
     rows, moves = [start], list[list[Move]]()
     for row in rows:       # grows while it is read
-        best: dict[int, tuple[int, Step]] = {}
+        best: dict[tuple[int, int], tuple[int, Step]] = {}      # of each group: what else a step costs may differ
         for after, cost, step in successors(row):
             at = index.get(after)
             if at is None:
@@ -202,9 +200,9 @@ def _grow(start: _Key, successors: Callable[[_Key], Iterator[tuple[_Key, int, St
                 if at >= limit:
                     return None
                 rows.append(after)
-            if at not in best or cost < best[at][0]:
-                best[at] = (cost, step)
-        moves.append([(at, cost, step) for at, (cost, step) in best.items()])
+            if (at, step.group) not in best or cost < best[at, step.group][0]:
+                best[at, step.group] = (cost, step)
+        moves.append([(at, cost, step) for (at, _), (cost, step) in best.items()])
     return rows, moves
 
 

@@ -15,8 +15,10 @@ Values = tuple[Value, ...]
 Allowed = Callable[[Sequence[Value]], bool]
 Rest = Callable[[Values, "Step"], int]
 
-# Wide enough for any field of a path's cost; packed costs compare like the tuple of their fields.
-FIELD_BITS = 20
+# A step's field has 20 bits, a path's 32: no sum of fewer than 4096 steps runs over into the field before it. Packed
+# costs compare like the tuple of their fields.
+FIELD_BITS = 32
+STEP_BITS = 20
 
 
 class SearchLimitError(Exception):
@@ -79,8 +81,8 @@ class Task:
         start: A value for every variable.
         goals: For every variable whether a value meets its goal; None where everything does.
         groups: Every variable that can change is in at least one.
-        constraints: Held in every state behind the start.
-        strict_start: Whether a start that breaks a constraint makes the task infeasible.
+        constraints: Held in every state, the start included: from one that breaks them there is no path. What may be
+            wrong at a start must not be blocked by them.
         extra: Packed cost of a step that depends on the whole state it is taken from, on top of its own; not negative.
         steps_field: How far the field that counts steps is shifted in a packed cost: of equally good ways the search
             follows the one with the fewest steps left.
@@ -91,7 +93,6 @@ class Task:
     goals: Sequence[Callable[[Value], bool] | None]
     groups: Sequence[MoveGroup]
     constraints: Sequence[Constraint]
-    strict_start: bool = False
     extra: Rest | None = None
     steps_field: int = 0
     expansions_max: int = 20_000
@@ -126,10 +127,14 @@ class NoPath:
 
 
 def pack(fields: Iterable[int]) -> int:
-    """Return cost fields, most important first, as one integer; integers compare and add up like the fields."""
+    """Return cost fields, most important first, as one integer; integers compare and add up like the fields.
+
+    Raises:
+        ValueError: A field is negative, or too large for sums of it to stay apart.
+    """
     packed = 0
     for value in fields:
-        if not 0 <= value < 1 << FIELD_BITS:
+        if not 0 <= value < 1 << STEP_BITS:
             raise ValueError(f"a cost field is out of range: {value}")
         packed = (packed << FIELD_BITS) | value
     return packed

@@ -72,7 +72,7 @@ def tasks(draw: Any) -> Task:
                                  draw(st.frozensets(values(scope), max_size=2))))
     goals = [draw(st.one_of(st.none(), st.sampled_from([0, 1, 2]).map(lambda v: v.__eq__))) for _ in range(size)]
     return Task(start=tuple(draw(st.integers(0, SIZE - 1)) for _ in range(size)), goals=goals, groups=groups,
-                constraints=constraints, strict_start=draw(st.booleans()))
+                constraints=constraints)
 
 
 def truth(task: Task) -> int | None:
@@ -80,7 +80,7 @@ def truth(task: Task) -> int | None:
     def blocked(state: Values) -> bool:
         return any(c.blocks(tuple(state[v] for v in c.scope)) for c in task.constraints)
 
-    if task.strict_start and blocked(task.start):
+    if blocked(task.start):
         return None
     tie, done = count(), set()
     queue = [(0, 0, task.start)]
@@ -120,7 +120,7 @@ def replayed(task: Task) -> int | None:
 @settings(deadline=None, max_examples=300)
 @given(tasks())
 def test_costs_are_those_of_plain_dijkstra(task: Task) -> None:
-    """Any groups, any constraints, starts that are wrong already among them."""
+    """Any groups, any constraints, starts from which there is no path among them."""
     assert replayed(task) == truth(task)
 
 
@@ -131,12 +131,10 @@ def test_costs_that_depend_on_the_whole_state_count(task: Task, prices: list[int
     def extra(state: Values, _: Step) -> int:
         return prices[sum(state) % 7]      # type: ignore[call-overload, no-any-return]
 
-    priced = Task(start=task.start, goals=task.goals, groups=task.groups, constraints=task.constraints, extra=extra,
-                  strict_start=task.strict_start)
+    priced = Task(start=task.start, goals=task.goals, groups=task.groups, constraints=task.constraints, extra=extra)
     assert replayed(priced) == truth(priced)
 
 
-@pytest.mark.xfail(strict=True, reason="of groups that reach one state only the lowest own cost is kept")
 def test_of_two_groups_the_one_that_costs_less_in_all_is_taken() -> None:
     """A dearer step that costs nothing on top is better than a cheap one that does."""
     cheap, dear = (Jumps(n, (0,), (((0,), (1,), cost),)) for n, cost in ((0, 1), (1, 2)))
@@ -150,7 +148,7 @@ def test_of_two_groups_the_one_that_costs_less_in_all_is_taken() -> None:
 def test_a_bound_on_states_never_makes_a_path_impossible(task: Task, bound: int) -> None:
     """The search says that it gave up, or it is right."""
     bounded = Task(start=task.start, goals=task.goals, groups=task.groups, constraints=task.constraints,
-                   strict_start=task.strict_start, expansions_max=bound)
+                   expansions_max=bound)
     try:
         assert replayed(bounded) == truth(task)
     except SearchLimitError:
