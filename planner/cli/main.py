@@ -32,6 +32,7 @@ VERBS: Final[dict[str, Verb]] = {
                       "Recommend the best stack that each class of nodes can reach."),
     "plan": Verb("planner.cli.plan", "plan", "Search safe paths, schedule them, write the bundle."),
     "show": Verb("planner.cli.show", "show", "Show a bundle's plan."),
+    "simulate": Verb("planner.cli.simulate", "simulate", "Play a rollout many times with failures; print the spread."),
     "apply": Verb("planner.cli.apply", "apply", "Run a bundle: staging and canary first, then batches."),
     "status": Verb("planner.cli.apply", "status", "Tell where a rollout stands."),
     "pause": Verb("planner.cli.apply", "pause", "Stop a rollout after what is in flight."),

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from planner.diagnostics import Diagnostic
-from planner.documents import digest, dump_model, validate
+from planner.documents import digest, validate
 from planner.emit.render import BUNDLE_SCHEMA, MANIFEST, PLAN_FILE
 from planner.errors import BundleError
 from planner.schedule.plan import Plan
@@ -121,7 +121,8 @@ def _plan(directory: Path, manifest: Mapping[str, Any]) -> Plan:
         raise BundleError(Diagnostic(code="bundle-unreadable", subject=str(path), summary=f"cannot be read: {exc}",
                                      hint=_again(directory))) from exc
     plan = validate(Plan, value, name=str(path), error=BundleError)
-    if not (plan.digest == manifest["plan"] == digest(dump_model(plan.model_copy(update={"digest": ""})))):
+    # What is written counts, not what today's model makes of it: a field that came later has a default in old plans.
+    if not (plan.digest == manifest["plan"] == digest({**value, "digest": ""})):
         raise BundleError(_tampered(directory, PLAN_FILE, "changed"))
     return plan
 

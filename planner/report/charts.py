@@ -17,6 +17,7 @@ BAR = 18
 AREA = 74           # height of the chart of nodes that are out
 _TICKS = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 40320)
 _TICKS_MOST = 10
+_IDLE = {"soak": "soak", "wait": "no maintenance window is open"}
 
 
 def timeline_svg(plan: Plan, course: Forecast) -> str:
@@ -57,7 +58,7 @@ def _bar(span: Span, scale: float, top: int) -> str:
     x, width = _x(span.start, scale), max(1.0, round((span.end - span.start) * scale - 1, 1))
     took = hours(max(1, round(span.end - span.start)))
     told = f"{span.batch}: {count(len(span.nodes), 'node')}, {took}: {', '.join(span.nodes[:12])}" \
-        + (" …" if len(span.nodes) > 12 else "") if span.kind == "batch" else f"soak, {took}"
+        + (" …" if len(span.nodes) > 12 else "") if span.kind == "batch" else f"{_IDLE[span.kind]}, {took}"
     return (f'<rect class="{span.kind}" x="{x}" y="{top}" width="{width}" height="{BAR}" rx="2">'
             f"<title>{escape(told)}</title></rect>")
 

@@ -38,7 +38,7 @@ def _cluster(number: int, cohort: Cohort) -> Iterator[str]:
     yield f"  {key(0)} [shape=ellipse, label={_quoted('today' + there)}, tooltip={_quoted(names)}];"
     beyond = False
     for place, step in enumerate(cohort.steps, start=1):
-        gate = ", quick gate" if step.quick_gate else ""
+        gate = ", quick gate" * step.quick_gate + ", left to people" * bool(step.handover)
         text = f"{step.id}: {step.title}\n{step.disruption}, {step.minutes} min{gate}"
         fill = _DISRUPTION_FILL.get(step.disruption, "#f4f4f2")
         beyond = beyond or step.id == cohort.no_return_after
@@ -86,8 +86,8 @@ def _gantt(plan: Plan) -> Iterator[str]:
     for wave in plan.waves:
         yield f"  section {task(wave.id)} {wave.kind}"
         for place, span in enumerate(spans[wave.id]):
-            name = f"{task(span.batch)} {count(len(span.nodes), 'node')}" if span.kind == "batch" else "soak"
-            mark = "done, " if span.kind == "soak" else "active, " if place % 2 else ""
+            name = f"{task(span.batch)} {count(len(span.nodes), 'node')}" if span.kind == "batch" else span.kind
+            mark = "done, " if span.kind != "batch" else "active, " if place % 2 else ""
             yield f"  {name} :{mark}{_moment(span.start)}, {_moment(span.end)}"
         yield from (f"  approval :milestone, crit, {_moment(at)}, 0min" for at, name in course.approvals
                     if name == wave.id)

@@ -65,8 +65,9 @@ def _head(plan: Plan, course: Forecast) -> Iterator[str]:
 def _timeline(plan: Plan, course: Forecast) -> Iterator[str]:
     if chart := timeline_svg(plan, course):
         yield f"<section><h2>Timeline</h2><div class=chart>{chart}</div>"
+        closed = "Dashed: no maintenance window is open. " if any(s.kind == "wait" for s in course.spans) else ""
         yield ('<p class="legend"><i class="batch"></i>batch <i class="soak"></i>soak <i class="approval"></i>'
-               f"approval, its wait not counted. {basis(course.eta).capitalize()}.</p></section>")
+               f"approval, its wait not counted. {closed}{basis(course.eta).capitalize()}.</p></section>")
 
 
 def _paths(plan: Plan) -> Iterator[str]:
@@ -91,7 +92,7 @@ def _paths(plan: Plan) -> Iterator[str]:
 
 
 def _step(step: Step, *, no_return: bool) -> Iterator[str]:
-    gate = " <em>gate</em>" if step.quick_gate else ""
+    gate = " <em>gate</em>" * step.quick_gate + " <em>left to people</em>" * bool(step.handover)
     marked = " noreturn" if no_return else ""
     yield (f'<li class="{step.disruption}{marked}"><b>{text(step.id)}</b> {_arrows(step.title)}'
            f"<small>{step.disruption}, {step.minutes} min{gate}</small></li>")
@@ -102,6 +103,9 @@ def _arrows(title: str) -> str:
 
 
 def _folds(cohort: Cohort) -> Iterator[str]:
+    told = [f"<b>{text(s.id)}</b> {text(line)}" for s in cohort.steps
+            for line in (*(s.instructions or ()), *(s.remarks or ()))]
+    yield from folded(told, "What people do or should know")
     whys = [f"<b>{text(s.id)}</b> {_claim(c)}" for s in cohort.steps for c in s.because]
     yield from folded(whys, "Why in this order")
     packages = [f"<b>{text(s.id)}</b> <code>{text(name)} {text(version)}</code>" for s in cohort.steps
@@ -173,7 +177,7 @@ def _gains(plan: Plan) -> Iterator[str]:
     yield "<section><h2>What is gained, and what is crossed</h2>"
     if plan.gains:
         yield "<ul>"
-        yield from (f"<li class=good>No more: {_claim(gain)} <small>{_of(gain.cohorts, plan)}</small></li>"
+        yield from (f"<li class=good>No more: {_claim(gain)} <small>in {_of(gain.cohorts, plan)}</small></li>"
                     for gain in plan.gains)
         yield "</ul>"
     for component, names in found.fixes:
@@ -208,10 +212,10 @@ def _known(plan: Plan) -> Iterator[str]:
            "accepts them.</p><ul>")
     for problem in found:
         here = f" <small>here: {text('; '.join(problem.here))}</small>" if problem.here else ""
-        hint = f" {text(problem.hint).capitalize()}." if problem.hint else ""
+        hint = f" {text(problem.hint[:1].upper() + problem.hint[1:])}." if problem.hint else ""
         state = "<small>already there</small>" if problem.at_start else '<small class="new">new</small>'
         yield (f"<li>{state} {text(problem.statement)} <code>{text(problem.claim)}</code>.{hint}{here} "
-               f"<small>{_of(problem.cohorts, plan)}</small></li>")
+               f"<small>in {_of(problem.cohorts, plan)}</small></li>")
     yield "</ul></section>"
 
 

@@ -25,12 +25,13 @@ class Ink:
 
     batches: tuple[str, str]           # neighbours are told apart
     soak: str
+    wait: str                          # for a maintenance window
     approval: str
     levels: str                        # from nothing to the most
 
 
-UNICODE = Ink(batches=("█", "▓"), soak="░", approval="◆", levels=" ▁▂▃▄▅▆▇█")
-ASCII = Ink(batches=("#", "="), soak=".", approval="*", levels=" .:-=+*#@")
+UNICODE = Ink(batches=("█", "▓"), soak="░", wait="·", approval="◆", levels=" ▁▂▃▄▅▆▇█")
+ASCII = Ink(batches=("#", "="), soak=".", wait="~", approval="*", levels=" .:-=+*#@")
 
 
 def timeline_lines(plan: Plan, course: Forecast, width: int, ink: Ink) -> Iterator[Text]:
@@ -60,7 +61,8 @@ def timeline_lines(plan: Plan, course: Forecast, width: int, ink: Ink) -> Iterat
         yield Text(f"  and {len(plan.waves) - len(shown)} more waves", style="dim")
     yield _row(heads[-1], sizes, chart.out(course.spans, ink), "yellow")
     first, second = ink.batches
-    yield Text(f"  {first}{second} batches  {ink.soak} soak  {ink.approval} approval, its wait not counted  "
+    waits = f"{ink.wait} closed  " if any(s.kind == "wait" for s in course.spans) else ""
+    yield Text(f"  {first}{second} batches  {ink.soak} soak  {waits}{ink.approval} approval, its wait not counted  "
                "out: nodes", style="dim")
 
 
@@ -101,7 +103,7 @@ class _Chart:
         line = [" "] * (self._cells + 1)
         place = 0
         for span in spans:
-            mark = ink.soak if span.kind == "soak" else ink.batches[place % 2]
+            mark = {"soak": ink.soak, "wait": ink.wait}.get(span.kind, ink.batches[place % 2])
             place += span.kind == "batch"
             first = min(self._cell(span.start), self._cells - 1)
             for cell in range(first, max(first + 1, self._cell(span.end))):

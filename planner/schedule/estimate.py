@@ -12,8 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import NormalDist
 
+from planner.schedule.opening import first_opening, has_windows, opening
 from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, Step
 
 # A planning figure is a number to count on, not an average: of ten rollouts nine keep it, one needs half of it.
@@ -23,7 +25,7 @@ _NORMAL = NormalDist()
 _Z90 = _NORMAL.inv_cdf(0.9)
 _LEAST_SIGMA = 0.02      # a handful of equal measurements is no proof of a clockwork
 _SLICES = 16             # equally likely slices of a distribution that moments are taken from, …
-_FACTORS = 40            # … and of the factor of planning figures
+_FACTORS = 25            # … and of the factor of planning figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,11 @@ class NodeTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One stretch of the expected course, in minutes from the start. ``kind``: batch or soak."""
+    """One stretch of the expected course, in minutes from the start. ``kind``: batch, soak or wait (for a window)."""
 
     kind: str
     wave: str
-    batch: str                         # "" for a soak
+    batch: str                         # "" for a soak; of a wait the one that has to wait
     start: float
     end: float
     nodes: tuple[str, ...] = ()
@@ -166,47 +168,64 @@ def largest(parts: Sequence[tuple[NodeTime, int]], share: float, factor: float) 
 
 
 def forecast(plan: Plan) -> Forecast:
-    """Return how long a plan is expected to take, with its spread, and the capacity it costs."""
+    """Return how long a plan is expected to take, with its spread, and the capacity it costs.
+
+    The course begins with the first batch: at the plan's earliest start, in the first maintenance window.
+    """
     durations, gpus_of = Durations(plan), {c.id: gpu_count(c) for c in plan.cohorts}
     moving = {c.id for c in plan.cohorts if c.steps}
-    usual = math.exp(FACTOR.mu)
+    nodes_of = {b.id: tuple(n for n in b.nodes if plan.nodes[n].cohort in moving)
+                for w in plan.waves for b in w.batches}
+    gpus = {batch: sum(gpus_of[plan.nodes[n].cohort] for n in nodes) for batch, nodes in nodes_of.items()}
+    spans, approvals, _ = _course(plan, durations, nodes_of, gpus, math.exp(FACTOR.mu))
+    factors = [1.0] if durations.certain else [FACTOR.quantile((i + 0.5) / _FACTORS) for i in range(_FACTORS)]
+    courses = [_course(plan, durations, nodes_of, gpus, factor) for factor in factors]
+    p10, p50, p90 = _quantiles([(course[-1].end, variance) for course, _, variance in courses if course])
+    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches}
+    batches = [s for s in spans if s.kind == "batch"]
+    eta = Eta(
+        p10_minutes=p10, p50_minutes=p50, p90_minutes=p90,
+        measured_nodes=max((m.nodes for m in plan.measured or ()), default=0),
+        gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in batches) / 60),
+        gpu_hours_at_worst=round(sum(s.gpus * minutes[s.batch] for s in batches) / 60),
+        peak_nodes_out=max((len(s.nodes) for s in spans), default=0)
+        + sum(len(p.already_down) for p in plan.pools.values()))
+    return Forecast(eta=eta, spans=spans, approvals=approvals, peak_of_pool=_peaks(plan, spans))
+
+
+_Course = tuple[tuple[Span, ...], tuple[tuple[float, str], ...], float]
+
+
+def _course(plan: Plan, durations: Durations, nodes_of: Mapping[str, tuple[str, ...]], gpus: Mapping[str, int],
+            factor: float) -> _Course:
+    """Return spans and approvals as they come with mean durations under a factor, and the variance of the whole."""
+    begin = first_opening(plan) if has_windows(plan) else None
     spans: list[Span] = []
     approvals: list[tuple[float, str]] = []
-    at = 0.0
+    at = variance = 0.0
     for wave in plan.waves:
         for batch in wave.batches:
-            nodes = tuple(n for n in batch.nodes if plan.nodes[n].cohort in moving)
-            end = at + durations.batch(nodes, usual)[0]
-            spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=end, nodes=nodes,
-                              gpus=sum(gpus_of[plan.nodes[n].cohort] for n in nodes)))
-            at = end
+            nodes = nodes_of[batch.id]
+            if begin is not None:
+                now = begin + timedelta(minutes=at)
+                wait = ((opening(plan, nodes, now, batch.minutes) or now) - now).total_seconds() / 60
+                spans += [Span(kind="wait", wave=wave.id, batch=batch.id, start=at, end=at + wait)] if wait else []
+                at += wait
+            mean, spread = durations.batch(nodes, factor)
+            spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=at + mean, nodes=nodes,
+                              gpus=gpus[batch.id]))
+            at, variance = at + mean, variance + spread
         if wave.soak_minutes:
             spans.append(Span(kind="soak", wave=wave.id, batch="", start=at, end=at + wave.soak_minutes))
             at += wave.soak_minutes
         if wave.approval:
             approvals.append((at, wave.id))
-    p10, p50, p90 = _quantiles(spans, durations)
-    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches}
-    eta = Eta(
-        p10_minutes=p10, p50_minutes=p50, p90_minutes=p90,
-        measured_nodes=max((m.nodes for m in plan.measured or ()), default=0),
-        gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in spans) / 60),
-        gpu_hours_at_worst=round(sum(s.gpus * minutes.get(s.batch, 0) for s in spans) / 60),
-        peak_nodes_out=max((len(s.nodes) for s in spans), default=0)
-        + sum(len(p.already_down) for p in plan.pools.values()))
-    return Forecast(eta=eta, spans=tuple(spans), approvals=tuple(approvals), peak_of_pool=_peaks(plan, spans))
+    return tuple(spans), tuple(approvals), variance
 
 
-def _quantiles(spans: Iterable[Span], durations: Durations) -> tuple[int, int, int]:
-    """Return the 10th, 50th and 90th percentile of the whole, in minutes: a mixture over the factor of the plan."""
-    batches = [s.nodes for s in spans if s.kind == "batch"]
-    soaks = math.fsum(s.end - s.start for s in spans if s.kind == "soak")
-    factors = [1.0] if durations.certain else [FACTOR.quantile((i + 0.5) / _FACTORS) for i in range(_FACTORS)]
-    works = []
-    for factor in factors:
-        moments = [durations.batch(nodes, factor) for nodes in batches]
-        works.append((math.fsum(m for m, _ in moments), math.fsum(v for _, v in moments)))
-    normals = [NormalDist(mean, math.sqrt(max(variance, 0.01))) for mean, variance in works]
+def _quantiles(courses: Sequence[tuple[float, float]]) -> tuple[int, int, int]:
+    """Return the 10th, 50th and 90th percentile of a mixture of normal times, given by mean and variance."""
+    normals = [NormalDist(mean, math.sqrt(max(variance, 0.01))) for mean, variance in courses]
 
     def quantile(share: float) -> int:
         low, high = 0.0, max(n.mean + 6 * n.stdev for n in normals)
@@ -214,9 +233,9 @@ def _quantiles(spans: Iterable[Span], durations: Durations) -> tuple[int, int, i
             middle = (low + high) / 2
             done = math.fsum(n.cdf(middle) for n in normals) / len(normals)
             low, high = (middle, high) if done < share else (low, middle)
-        return round(high + soaks)
+        return round(high)
 
-    return (quantile(0.1), quantile(0.5), quantile(0.9)) if batches else (0, 0, 0)
+    return (quantile(0.1), quantile(0.5), quantile(0.9)) if normals else (0, 0, 0)
 
 
 def _peaks(plan: Plan, spans: Iterable[Span]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.documents import canonical_json, digest
 from planner.emit.render import render_bundle
 from planner.emit.write import read_bundle, write_bundle
 from planner.errors import BundleError
@@ -69,7 +70,6 @@ def _edit_plan_and_manifest(bundle: Path) -> None:
     plan["rollout"]["max_unavailable"] = "100%"
     (bundle / "plan.json").write_text(json.dumps(plan))
     manifest = json.loads((bundle / "MANIFEST.json").read_text())
-    from planner.documents import digest
     manifest["files"]["plan.json"] = digest((bundle / "plan.json").read_bytes())
     (bundle / "MANIFEST.json").write_text(json.dumps(manifest))
 
@@ -147,3 +147,15 @@ def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     write_bundle(render_bundle(finished(document()), ASSETS), tmp_path / "new")
     read_bundle(tmp_path / "new")
+
+
+def test_a_bundle_of_an_older_planner_is_read(bundle: Path) -> None:
+    """Fields that came later are not in its plan; its digest is over what was written, and it still holds."""
+    plan = json.loads((bundle / "plan.json").read_text())
+    del plan["pools"]["train"]["already_down"], plan["warnings"]
+    plan["digest"] = digest({**plan, "digest": ""})
+    (bundle / "plan.json").write_text(canonical_json(plan))
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    manifest["plan"], manifest["files"]["plan.json"] = plan["digest"], digest((bundle / "plan.json").read_bytes())
+    (bundle / "MANIFEST.json").write_text(canonical_json(manifest))
+    assert read_bundle(bundle).warnings == ()

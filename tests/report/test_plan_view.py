@@ -110,7 +110,7 @@ def test_a_plan_without_changes_has_neither_waves_nor_pools() -> None:
     plan["excluded"], plan["eta_minutes"] = [], 0
     assert shown(plan, 80) == (
         "Plan prod-cuda13\n0 nodes to change, 1 already there, 0 left alone\n"
-        "at worst 0 h 00 min by planning figures; every state was validated\n\n"
+        "at worst 0 min by planning figures; every state was validated\n\n"
         "Paths\nc-h100-bbbbbb: 1 node, 8x h100-sxm, pool train\n  already at the target\n")
 
 
@@ -151,6 +151,16 @@ def test_the_timeline_fits_and_every_batch_has_a_cell(width: int) -> None:
     lines = chart(plan, width)[:-1]
     assert max(len(line) for line in lines) <= max(width, 45)
     assert {"█", "▓"} & set(lines[2])
+
+
+def test_closed_windows_are_shown_and_told() -> None:
+    """Waits have a mark of their own, and the legend tells it only where there are any."""
+    plan = document()
+    plan["pools"]["train"] |= {"windows": ["daily 02:00-02:40 UTC"]}
+    lines = chart(plan, 80)
+    assert "·····" in lines[2]
+    assert "· closed" in lines[-1]
+    assert "closed" not in chart(document(), 80)[-1]
 
 
 def test_many_waves_are_cut_and_say_so() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.schedule.estimate import FACTOR, Duration, Durations, NodeTime, forecast, largest, measured
+from planner.schedule.opening import SOME_MONDAY, first_opening, opening
 from planner.schedule.plan import MeasuredTime, Plan
 from tests.emit.sample import document, finished
 
@@ -124,3 +125,38 @@ def test_the_same_plan_gives_the_same_bytes() -> None:
     """No clock, no chance, no order of sets."""
     plan = plan_of(measured=[took("move", "driver", 4, 9)])
     assert repr(forecast(plan)) == repr(forecast(Plan.model_validate(plan.model_dump(mode="json", by_alias=True))))
+
+
+def windowed(*windows: str, **rollout: Any) -> Plan:
+    """Return the sample plan with weekly windows in its pool."""
+    plan = document()
+    plan["pools"]["train"] |= {"windows": list(windows)}
+    plan["rollout"] |= rollout
+    return finished(plan)
+
+
+def test_closed_windows_are_waited_for() -> None:
+    """A window of 40 minutes holds one batch of 30 at worst: the other one comes a week later, less what has passed."""
+    course = forecast(windowed("Sat 02:00-02:40 UTC"))
+    assert [s.kind for s in course.spans] == ["batch", "soak", "wait", "batch"]
+    assert course.spans[3].start == pytest.approx(7 * 24 * 60)
+    assert course.eta.p50_minutes == pytest.approx(7 * 24 * 60 + 14, abs=1)
+    assert course.eta.gpu_hours == forecast(plan_of()).eta.gpu_hours
+
+
+def test_a_course_begins_in_the_first_window_after_its_earliest_start() -> None:
+    """The same windows, met from two different days: only what lies between batches counts."""
+    early = first_opening(windowed("daily 02:00-06:00 Europe/Berlin", not_before="2026-01-05T12:00:00+01:00"))
+    assert early.isoformat() == "2026-01-06T01:00:00+00:00"
+    assert first_opening(plan_of()) == SOME_MONDAY
+
+
+def test_windows_that_never_meet_open_never() -> None:
+    """Two pools of one batch, one by day and one by night; and a window that is too short."""
+    plan = document()
+    plan["pools"] = {"train": {"nodes": 4, "max_unavailable": 2, "windows": ["daily 02:00-03:00 UTC"]},
+                     "other": {"nodes": 1, "max_unavailable": 1, "windows": ["daily 14:00-15:00 UTC"]}}
+    plan["nodes"]["gpu03"] |= {"pool": "other"}
+    assert opening(finished(plan), ["gpu02", "gpu03"], SOME_MONDAY, 30) is None
+    assert opening(finished(plan), ["gpu02"], SOME_MONDAY, 61) is None
+    assert opening(finished(plan), ["gpu03"], SOME_MONDAY, 60) == SOME_MONDAY.replace(hour=14)
