@@ -191,6 +191,8 @@ def expectations(cohort: Cohort) -> dict[str, dict[str, Any]]:
         for change in step.changes:
             state[change.component] = change.to
             names += ["kernel"] * (change.component == "kernel")
+        for name in step.unpredicted or ():
+            state.pop(name, None)
         found[step.id] = _expected(state, names, cohort)
     return found
 
@@ -200,8 +202,9 @@ def _expected(state: Mapping[str, str], names: Sequence[str], cohort: Cohort) ->
 
 
 def is_downgrade(step: Step) -> bool:
-    """Tell whether a step takes some component back to an older version."""
-    return any(c.from_ and c.to and version_key(c.to) < version_key(c.from_) for c in step.changes)
+    """Tell whether a step takes some component back to an older version; of two words neither is the older one."""
+    return any(c.from_[:1].isdigit() and c.to[:1].isdigit() and version_key(c.to) < version_key(c.from_)
+               for c in step.changes)
 
 
 def _tasks(cohort: Cohort) -> list[dict[str, Any]]:

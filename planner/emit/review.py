@@ -153,6 +153,8 @@ def _step(step: Step) -> Iterator[str]:
     if step.ends:
         yield ("- **Ends the plan:** what the nodes can have afterwards is not known before; when it is done, discover "
                "and plan again.")
+    if step.unpredicted:
+        yield f"- Changes, too, nobody knows to what beforehand: {text(', '.join(step.unpredicted))}."
     for item in step.refresh or ():
         yield f"- Made again where it is there: `{text(item.unit or item.file)}`."
     yield from (f"- **Note:** {text(remark)}" for remark in step.remarks or ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -102,6 +102,12 @@ class MatrixSet:
         for claim in self.claims:
             found.setdefault(claim.family, []).append(claim)
         return {family: tuple(claims) for family, claims in found.items()}
+
+    def with_moves(self, moves: tuple[Move, ...]) -> MatrixSet:
+        """Return the same knowledge with other moves; what was looked up so far is shared."""
+        other = replace(self, moves=moves)
+        vars(other).update(_claims_by_family=self._claims_by_family, _releases_by_key=self._releases_by_key)
+        return other
 
     def source_of(self, name: str, provenance: Provenance) -> str:
         """Return one line that names the file and claim, and the document behind it."""

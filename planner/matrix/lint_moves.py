@@ -19,7 +19,7 @@ def moves(content: MatrixFile, matrices: MatrixSet) -> Iterator[Complaint]:
     """Yield every complaint about the moves and package sets of one file."""
     for position, move in enumerate(content.moves):
         path = ("moves", position)
-        for name in sorted({*move.when, *move.forgets, *(n for u in move.unfit for n in u.when),
+        for name in sorted({*move.when, *move.forgets, *move.unpredicted, *(n for u in move.unfit for n in u.when),
                             *(n for note in move.notes for n in note.when)} - matrices.components.keys()):
             yield "unknown-component", path, f"component {name!r} is not defined"
         for text in (*move.instructions, *move.undo, move.no_return, *(n.text for n in move.notes)):

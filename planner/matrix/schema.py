@@ -55,6 +55,7 @@ class Component(Document):
     options: tuple[str, ...] = ()     # texts that it may be; empty: any
     origin_of: Slug | None = None     # component whose packages' publisher it tells (``PackageSet.origins``)
     asked: bool = False               # part of a node's state only where a target names it
+    releases_of: Slug | None = None   # component whose releases are this one's, too
     description: str = ""
 
 
@@ -121,7 +122,8 @@ class Move(Document):
     hops: dict[str, tuple[str, ...]] = Field(default_factory=dict)   # value -> those that may follow it directly
     lines: tuple[str, ...] = ()       # release lines (leading numbers), oldest first: only the same and the next one
     ends: bool = False                # what nodes can have afterwards is not known before: no step follows
-    forgets: tuple[Slug, ...] = ()    # components that it changes, too, nobody knows to what
+    forgets: tuple[Slug, ...] = ()    # what it leaves open; nothing else may be wanted of these in the same plan
+    unpredicted: tuple[Slug, ...] = ()     # what it changes, too, nobody knows to what: gates ask for none of these
     notes: tuple[StepNote, ...] = ()
     refresh: tuple[Refresh, ...] = ()
     provenance: Provenance | None = None

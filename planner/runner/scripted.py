@@ -150,6 +150,7 @@ class ScriptedRunner:
                 self._half_step(node)
             raise _stopped(host, phase, "failed", {"msg": f"simulated failure in {phase}"})
         if kind == "handover":
+            self._on_change(self.fleet)      # how often it has struck is kept: the next command finds it done
             raise _HostStopped(HostOutcome.FAILED, _event(host, phase, HANDOVER_TASK, "failed", {"msg": _handed(node)}))
         act: Callable[..., None] = getattr(self, f"_do_{phase}", lambda *args: None)
         act(host, node, request, hear, kind)

@@ -24,7 +24,7 @@ from planner.schedule.ending import (
     joined,
     only_goals,
     refuse_before_end,
-    refuse_ending,
+    refuse_together,
     without_goals,
 )
 from planner.schedule.handover import handed_over, moves_for
@@ -170,8 +170,8 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     mine = moves_for({**node.state, **asked}, goals, matrices)
     problem = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize)
     ending = ending_goals(problem, mine)
-    if len(ending) > 1 or (ending and forgotten(ending[0], problem, mine)):
-        return refuse_ending(ending, problem, mine)
+    if apart := (ending[0], ending[1:]) if len(ending) > 1 else forgotten(problem, mine):
+        return refuse_together(*apart, problem)
     before = without_goals(problem, ending)
     try:
         path = find_path(before, mine)

@@ -19,11 +19,15 @@ def ending_goals(problem: Problem, matrices: MatrixSet) -> tuple[str, ...]:
                  and (moves := moves_of(name, matrices)) and all(m.ends for m in moves))
 
 
-def forgotten(ending: str, problem: Problem, matrices: MatrixSet) -> tuple[str, ...]:
-    """Return the other wanted components that the last step changes, too, to what nobody knows beforehand."""
-    lost = {name for move in moves_of(ending, matrices) for name in move.forgets}
-    return tuple(name for name, goal in sorted(problem.goals.items())
-                 if name in lost and not goal.met_by(problem.start.get(name, ())))
+def forgotten(problem: Problem, matrices: MatrixSet) -> tuple[str, tuple[str, ...]] | None:
+    """Return a wanted component and others that its step changes, too, to what nobody knows beforehand."""
+    unmet = [name for name, goal in sorted(problem.goals.items()) if not goal.met_by(problem.start.get(name, ()))]
+    for name in unmet:
+        moves = moves_of(name, matrices)
+        lost = set.intersection(*({*m.forgets, *m.unpredicted} for m in moves)) if moves else set()
+        if others := tuple(n for n in unmet if n in lost):
+            return name, others
+    return None
 
 
 def without_goals(problem: Problem, names: Sequence[str]) -> Problem:
@@ -46,15 +50,13 @@ def joined(first: Path, rest: Path) -> Path:
                 cost=dict(cost))
 
 
-def refuse_ending(ending: Sequence[str], problem: Problem, matrices: MatrixSet) -> Refusal:
+def refuse_together(first: str, others: Sequence[str], problem: Problem) -> Refusal:
     """Return why two things cannot be in one plan: after one of them nobody knows what the other can be."""
-    first = ending[0]
-    others = tuple(ending[1:]) or forgotten(first, problem, matrices)
     names = " and ".join(others)
     return Refusal(
         code="ends-the-plan", goals=tuple(problem.goals[n].describe() for n in (first, *others)), sources=(),
         why=(f"after a change of {first} nobody knows beforehand which {names} the nodes have or can get",
-             f"so {first} ends a plan, and {names} is planned from what the nodes say then"),
+             f"so nothing follows {first} in a plan, and {names} is planned from what the nodes say then"),
         nearest=(f"leave out {names}, apply that, then discover and plan again for {names}",))
 
 

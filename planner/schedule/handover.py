@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from planner.fleet.fleet import RECOGNISED_OWNERS
 from planner.matrix.conditions import ABSENT, holds, matches_value
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import Condition, Move, Proof, State
+from planner.matrix.schema import Condition, Move, Proof, Release, State
 from planner.model.version import contains, newest, version_key
 from planner.schedule.plan import Change, Step, StepProof, StepRefresh
 from planner.search.problem import Goal
@@ -47,7 +46,7 @@ def moves_for(state: State, goals: Mapping[str, Goal], matrices: MatrixSet) -> M
         and turning.issuperset(carried.keys() & set(move.components))
         and (move.act == "packages" or set(move.components) & set(goals))
         and not (carriers & set(move.components) and not turning & set(move.components)))
-    return matrices if len(kept) == len(matrices.moves) else replace(matrices, moves=kept)
+    return matrices if len(kept) == len(matrices.moves) else matrices.with_moves(kept)
 
 
 def _foreign(move: Move, state: State, matrices: MatrixSet) -> bool:
@@ -119,7 +118,7 @@ def _texts(move: Move, goal: Goal, current: tuple[str, ...], matrices: MatrixSet
 
 def _versions(move: Move, goal: Goal, current: tuple[str, ...], matrices: MatrixSet) -> Iterator[str]:
     """Yield releases, newest first: the newest few that are wanted, and the newest of every line in reach."""
-    known = [r.version for r in matrices.releases.get(goal.component, ()) if not r.withdrawn]
+    known = [r.version for r in _releases(goal.component, matrices) if not r.withdrawn]
     if not known:
         yield from (w for w in (goal.want, *goal.present) if w and not _GLOB.search(w) and w not in current)
         return
@@ -136,6 +135,10 @@ def _versions(move: Move, goal: Goal, current: tuple[str, ...], matrices: Matrix
         if (fits and wanted <= _KEPT) or line not in seen:
             seen.add(line)
             yield version
+
+
+def _releases(component: str, matrices: MatrixSet) -> tuple[Release, ...]:
+    return matrices.releases.get(matrices.components[component].releases_of or component, ())
 
 
 def _reach(move: Move, current: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -165,7 +168,7 @@ def _reason(move: Move, wanted: str, name: str, current: tuple[str, ...], offere
         return f"no way from {name} {now} to {wanted} is known (known: {', '.join(offered) or 'none'})"
     if options := matrices.components[name].options:
         return f"{name} is one of {', '.join(options)}; {wanted} is none of them"
-    releases = [r.version for r in matrices.releases.get(name, ())]
+    releases = [r.version for r in _releases(name, matrices)]
     fitting = [v for v in releases if contains(wanted, v)]
     newer = [v for v in fitting if not current or version_key(v) > version_key(current[0])]
     if newer and offered:
@@ -196,6 +199,8 @@ def handover_fields(move: Move, changes: Changes, after: State) -> dict[str, Any
 def step_fields(move: Move, changes: Changes, state: State, matrices: MatrixSet) -> dict[str, Any]:
     """Return what any move may add to its step: that it ends the plan, what is made again, remarks."""
     fields: dict[str, Any] = {"ends": True} if move.ends else {}
+    if move.unpredicted:
+        fields["unpredicted"] = move.unpredicted
     if move.refresh:
         fields["refresh"] = tuple(StepRefresh(file=r.file, argv=r.argv, unit=r.unit) for r in move.refresh)
     if notes := tuple(fill_words(n.text, changes) for n in move.notes if holds_all(n.when, state, matrices)):

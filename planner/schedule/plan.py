@@ -88,6 +88,7 @@ class Step(Document):
     proofs: tuple[StepProof, ...] | None = None     # what shows afterwards that it was done
     remarks: tuple[str, ...] | None = None          # what people should know or do about it: firmware, engines
     ends: Literal[True] | None = None               # what nodes can have afterwards is not known: discover, plan again
+    unpredicted: tuple[str, ...] | None = None      # components that it changes, too, nobody knows to what
     refresh: tuple[StepRefresh, ...] | None = None
 
 

@@ -29,6 +29,8 @@ def legal_move(step: Step, state: State, start: State, rules: Rules) -> Iterator
             yield f"must not be made: {item['because']}"
     if bool(step.ends) != bool(move.get("ends")):
         yield "ends the plan" if step.ends else "does not end the plan, although nobody knows what follows"
+    if set(step.unpredicted or ()) != set(move.get("unpredicted") or ()):
+        yield "does not say what it changes, too, or says too much"
     for change in step.changes:
         yield from _hop(move, change.component, change.from_, change.to, rules)
         yield from _carried(step, change.component, state, rules)

@@ -31,18 +31,27 @@ COMPONENTS = [
     "tensorrt",
     "container_toolkit",
 ]
-ATTRIBUTES = [
+# What other packages carry or what only a target speaks of, and what other hands change.
+MORE = ["driver_flavour", "cuda_compat"]
+HANDED = [
     "os",
+    "driver_origin",
+    "node_image",
+    "toolkit_module",
+    "cuda_runtime",
+    "gpu_operator",
+    "vgpu_host",
+    "vgpu_guest",
+]
+ATTRIBUTES = [
     "os_family",
     "arch",
     "compute_capability",
     "gpu_model",
     "gpu_class",
     "nvswitch",
-    "driver_flavour",
     "driver_owner",
     "secure_boot",
-    "cuda_runtime",
     "loaded_driver",
 ]
 
@@ -91,9 +100,9 @@ def test_lint_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_state_speaks_the_documented_names(shipped: MatrixSet) -> None:
-    for names, role in ((COMPONENTS, "component"), (ATTRIBUTES, "attribute")):
+    for names, role in (((*COMPONENTS, *MORE, *HANDED), "component"), (ATTRIBUTES, "attribute")):
         assert [n for n in names if shipped.components[n].role != role] == []
-    assert {n for n, c in shipped.components.items() if c.role == "component"} == set(COMPONENTS)
+    assert {n for n, c in shipped.components.items() if c.role == "component"} == {*COMPONENTS, *MORE, *HANDED}
     assert {n for n, c in shipped.components.items() if c.many} >= {
         "cuda_toolkits",
         "compute_capability",
@@ -105,7 +114,9 @@ def test_state_speaks_the_documented_names(shipped: MatrixSet) -> None:
 def test_every_component_can_be_moved_and_installed(shipped: MatrixSet) -> None:
     moved = {c for m in shipped.moves for c in m.components}
     packaged = {(p.component, p.manager) for p in shipped.packages}
-    assert moved == set(COMPONENTS)
+    assert moved == {*COMPONENTS, *MORE, *HANDED}
+    by_packages = {c for m in shipped.moves if m.act == "packages" for c in m.components}
+    assert by_packages == {*COMPONENTS, *MORE}
     assert [(c, m) for c in COMPONENTS for m in ("apt", "dnf") if (c, m) not in packaged] == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from planner.facts.schema import FactSet, OsFacts
 from planner.fleet.packages import owner_set, read_version, resolve_install
 from planner.matrix.index import MatrixSet
+from planner.schedule.handover import moves_for
 from planner.search.explain import Refusal, explain_refusal
 from planner.search.path import find_path
 from planner.search.problem import Goal, Path, Problem
@@ -63,7 +64,8 @@ def solve(
 ) -> Path | Refusal:
     goals = {n: Goal(component=n, want=w) if isinstance(w, str) else Goal(component=n, **w) for n, w in want.items()}
     problem = Problem(start=start, goals=goals, candidates={**OFFERED, **(offered or {})})
-    return find_path(problem, matrices) or explain_refusal(problem, matrices)
+    mine = moves_for(start, goals, matrices)
+    return find_path(problem, mine) or explain_refusal(problem, mine)
 
 
 def moves(path: Path | Refusal) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from planner.cli.main import invoke
 from planner.documents import dump_model
+from planner.emit.render import expectations
 from planner.errors import NoPathError
 from planner.facts.schema import FactSet, OsFacts, ServiceFacts
 from planner.model.target import Target
@@ -53,6 +54,11 @@ HANDED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = {
     "origin": (ubuntu(), {"driver_origin": "vendor"}, {}, ["driver-origin"]),
     "origin-of-a-runfile": (ubuntu(owner="runfile"), {"driver_origin": "vendor"}, {}, ["driver-origin"]),
     "vgpu-manager": (ubuntu(), {"vgpu_host": "17.5"}, {"vgpu_host": "16.4"}, ["vgpu-manager"]),
+    "vgpu-guest-after-its-host": (
+        ubuntu(), {"vgpu_host": "17.5", "vgpu_guest": "17.5"}, {"vgpu_host": "16.4", "vgpu_guest": "16.4"},
+        ["vgpu-manager-of-guests", "vgpu-guest"]),
+    "vgpu-guest-on-a-new-host": (ubuntu(), {"vgpu_guest": "17.5"}, {"vgpu_host": "17.5", "vgpu_guest": "16.4"}, [
+        "vgpu-guest"]),
     "image": (ubuntu(os=DISKLESS), {"node_image": "gpu-2026.11"}, {"node_image": "gpu-2026.05"}, ["node-image"]),
     "module-tree": (ubuntu(), {"toolkit_module": "13.0"}, {"toolkit_module": "12.8"}, ["module-default"]),
     "module-tree-back": (ubuntu(), {"toolkit_module": "12.8"}, {"toolkit_module": "13.0"}, ["module-default"]),
@@ -109,7 +115,7 @@ REFUSED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = 
     "os-back": (ubuntu(), {"os": "ubuntu-20.04"}, {}, ["no way back in place", "nearest feasible"]),
     "os-of-others": (ubuntu(), {"os": "debian-13"}, {}, ["no way from os ubuntu-22.04 to debian-13"]),
     "os-with-kernel": (ubuntu(), {"os": "ubuntu-24.04", "kernel": "6.8.0-45-generic"}, {}, [
-        "os ends a plan", "leave out kernel"]),
+        "nothing follows os", "leave out kernel"]),
     "two-ends": (ubuntu(), {"os": "ubuntu-24.04", "driver_origin": "vendor"}, {}, ["discover and plan again"]),
     "origin-with-driver": (ubuntu(), {"driver_origin": "vendor", "driver": "580"}, {}, ["leave out driver"]),
     "origin-nonsense": (ubuntu(), {"driver_origin": "friend"}, {}, ["one of distribution, vendor, runfile"]),
@@ -129,6 +135,12 @@ REFUSED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = 
     "operators-driver-of-a-provider": (ubuntu(owner="operator"), {"driver": NEW}, {
         "gpu_operator_driver": "provider"}, ["the provider's image"]),
     "runfile-driver": (ubuntu(owner="runfile"), {"driver": NEW}, {}, ["owned by runfile"]),
+    "vgpu-guest-before-its-host": (ubuntu(), {"vgpu_guest": "17.5"}, {"vgpu_host": "16.4", "vgpu_guest": "16.4"}, [
+        "newer major release than the host's vGPU manager"]),
+    "vgpu-guest-and-driver": (ubuntu(), {"vgpu_guest": "16.5", "driver": "580"}, {
+        "vgpu_host": "16.5", "vgpu_guest": "16.4"}, ["leave out driver"]),
+    "vgpu-guest-unheard-of": (ubuntu(), {"vgpu_guest": "16.99"}, {"vgpu_host": "17.5", "vgpu_guest": "16.4"}, [
+        "no release vgpu_guest 16.99 is known"]),
     "vgpu-manager-back": (ubuntu(), {"vgpu_host": "16.2"}, {"vgpu_host": "16.4"}, ["not newer than 16.4"]),
     "packages-of-an-image": (ubuntu(os=DISKLESS), {"driver": NEW}, {"node_image": "a"}, ["lies in the image"]),
     "flavour-that-gpus-do-not-take": (ubuntu(model="Tesla V100-SXM2-32GB", capability="7.0"), {
@@ -147,6 +159,16 @@ def test_what_cannot_be_is_refused_with_reasons_and_what_is_nearest(name: str) -
     told = refused(facts, target(**want), declared)
     for word in words:
         assert word in told, told
+
+
+@pytest.mark.parametrize(("want", "declared"), [
+    ({"node_image": "b"}, {"node_image": "a"}), ({"vgpu_guest": "17.5"}, {"vgpu_host": "17.5", "vgpu_guest": "16.4"}),
+])
+def test_gates_ask_for_no_version_of_what_nobody_predicts(want: dict[str, Any], declared: dict[str, Any]) -> None:
+    facts = ubuntu(os=DISKLESS) if "node_image" in want else ubuntu()
+    expected = expectations(only(facts, target(**want), declared))
+    assert expected["start"] == {"driver": OLD, "gpus": 1}
+    assert expected["s1"] == {"gpus": 1}
 
 
 def test_a_refusal_has_its_exit_code(tmp_path: Path, capsys: Any) -> None:

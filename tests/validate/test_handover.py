@@ -58,6 +58,7 @@ MUTATIONS: dict[str, tuple[Callable[[Cohort], Cohort], str]] = {
     "proof-of-something-else": (lambda c: proof(c, wanted=("ubuntu-22.04",)), "asks for ubuntu-22.04"),
     "proof-of-nothing": (lambda c: proof(c, wanted=()), "asks for nothing"),
     "proof-against-the-goal": (lambda c: proof(c, unwanted=("ubuntu-24.04",)), "forbids what stays"),
+    "forgetful": (lambda c: step(c, unpredicted=("driver",)), "does not say what it changes, too"),
     "no-end": (lambda c: step(c, ends=None), "does not end the plan"),
     "two-releases-at-once": (lambda c: to(c, "ubuntu-26.04"), "is no single step"),
     "backwards": (lambda c: to(c, "ubuntu-20.04"), "is no single step"),
