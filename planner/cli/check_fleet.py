@@ -103,7 +103,10 @@ def _wanted(node: Node, want: object, matrices: MatrixSet) -> dict[str, tuple[st
         values = node.state.get(name, ())
         if goal.met_by(values):
             continue
-        if goal.want:
+        if goal.text:
+            words = (o for o in matrices.components[name].options if goal.met_by((o,)))
+            wanted[name] = (next(words, goal.want),)
+        elif goal.want:
             wanted[name] = (_newest_release(name, goal.want, matrices),)
         else:
             kept = [v for v in values if not any(contains(a, v) for a in goal.absent)]

@@ -117,7 +117,24 @@ class _Offer:
                 missing[version] = plan.reason
             else:
                 kept.append(version)
+        if goal is not None and goal.want and not any(goal.met_by((v,)) for v in (*offered, *state.get(name, ()))):
+            missing |= self._otherwise(name, goal, offered)
         return tuple(kept), missing
+
+    def _otherwise(self, name: str, goal: Goal, offered: tuple[str, ...]) -> dict[str, str]:
+        """Return where a wanted version is to be had after all: with another value of what its packages carry."""
+        for other, component in self._matrices.components.items():
+            if component.carrier != name or other in self._becomes:
+                continue
+            for value in component.options:
+                found = [] if (value,) == self._start.get(other) else [
+                    v for v in obtainable_versions(name, self._node.facts, self._node.state, self._matrices,
+                                                   {other: (value,)}) if goal.met_by((v,))]
+                if found and other in self._start:
+                    have = ", ".join(offered) or "none"
+                    return {goal.want: f"the nodes' repositories have {name} {found[0]} with {other} {value} only: "
+                                       f"want {other}: {value}, too ({' '.join(self._start[other])}: {have})"}
+        return {}
 
     def _turned(self, name: str) -> dict[str, tuple[str, ...]]:
         return {c: v for c, v in self._becomes.items() if self._matrices.components[c].carrier == name}

@@ -8,6 +8,8 @@ from typing import Any
 from planner.schedule.plan import Step, StepProof
 from planner.validate.rules import Rules, State, compare, in_range
 
+_PACKAGE_MANAGERS = frozenset({"apt", "dnf", "none"})
+
 
 def legal_move(step: Step, state: State, start: State, rules: Rules) -> Iterator[str]:
     """Yield why a step must not be made on nodes that start and stand like this.
@@ -24,6 +26,10 @@ def legal_move(step: Step, state: State, start: State, rules: Rules) -> Iterator
     for name, condition in (move.get("when") or {}).items():
         if rules.meets(start, name, condition) is not True:
             yield f"{step.move} is no move of nodes whose {name} is {' '.join(start.get(name, ())) or 'not known'}"
+    for name in () if move.get("act") == "handover" else sorted({c.component for c in step.changes}):
+        owners = start.get(str(rules.components.get(name, {}).get("owner") or ""), ())
+        if set(owners) - _PACKAGE_MANAGERS:
+            yield f"packages do not change what {' '.join(owners)} owns: {name}"
     for item in move.get("unfit") or ():
         if all(rules.meets(start, n, c) is True or (c == "absent" and n not in start) for n, c in item["when"].items()):
             yield f"must not be made: {item['because']}"

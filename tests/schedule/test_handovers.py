@@ -15,7 +15,7 @@ from planner.errors import NoPathError
 from planner.facts.schema import FactSet, OsFacts, ServiceFacts
 from planner.model.target import Target
 from planner.schedule.plan import Cohort, Step
-from tests.schedule.machines import COMPAT, CONTAINER, NEW, OLD, offered, plan_for, target, ubuntu, write
+from tests.schedule.machines import COMPAT, CONTAINER, NEW, OLD, offered, plan_for, target, ubuntu, ubuntu_driver, write
 
 DISKLESS = OsFacts(id="ubuntu", version_id="22.04", arch="x86_64", family="apt", virtualisation="none",
                    root_diskless=True, secure_boot=False)
@@ -148,6 +148,9 @@ REFUSED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = 
     "flavour-that-gpus-need": (ubuntu(flavour="open", version=NEW, model="NVIDIA B200", capability="10.0"), {
         "driver_flavour": "proprietary"}, {}, ["Blackwell"]),
     "flavour-nonsense": (ubuntu(), {"driver_flavour": "closed"}, {}, ["one of proprietary, open"]),
+    "driver-of-the-other-flavour": (
+        ubuntu(available=offered(ubuntu_driver(OLD, "proprietary"), ubuntu_driver("615.71.09", "open"))),
+        {"driver": "615"}, {}, ["driver 615.71.09 with driver_flavour open only", "want driver_flavour: open, too"]),
     "flavour-nobody-offers": (ubuntu(available={}), {"driver_flavour": "open"}, {}, ["driver"]),
     "compat-nobody-offers": (ubuntu(), {"cuda_compat": {"present": ["13.2"]}}, {}, ["cuda_compat"]),
 }

@@ -106,6 +106,12 @@ def test_an_ordinary_step_is_not_handed_over() -> None:
     assert "names no package" in complaints(plan, wanted, lambda c: step(c, packages=PackageAct(manager="none")))
 
 
+def test_packages_of_other_owners_are_left_alone() -> None:
+    wanted = target(driver=NEW)
+    assert "packages do not change what runfile owns: driver" in complaints(
+        plan_for(ubuntu(), wanted), wanted, lambda c: start(c, driver_owner=("runfile",)))
+
+
 def test_words_are_matched_as_words() -> None:
     wanted = target(driver_flavour="open")
     plan = plan_for(ubuntu(), wanted)
