@@ -104,6 +104,24 @@ def test_no_order_is_worse_in_its_own_field(capsys: pytest.CaptureFixture[str], 
     assert costs[order][field] == min(cost[field] for cost in costs.values())
 
 
+OVERLAY = """\
+schema: planner.matrix/1
+topic: an invented way to change the driver without a reboot, which takes long
+moves:
+  - {name: slow-driver, title: Reload the module, components: [driver], disruption: module-reload, minutes: 90}
+"""
+
+
+def test_the_order_decides_between_safe_paths(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A reboot of ten minutes or ninety minutes without one: each order takes what it asks for first."""
+    (tmp_path / "slow.yml").write_text(OVERLAY, encoding="utf-8")
+    moves = {order: [s["move"] for s in planned(capsys, "--matrix", str(tmp_path), "--optimize", order)["cohorts"][0][
+        "steps"]] for order in ("reboots", "time", "risk,time")}
+    assert "slow-driver" in moves["reboots"]
+    assert "slow-driver" not in moves["time"]
+    assert moves["risk,time"] == moves["time"]
+
+
 def test_an_order_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2, with the words that may be used."""
     assert invoke([*PLAN, "--optimize", "money"]) == 2
@@ -117,6 +135,9 @@ def test_a_plan_says_what_is_expected_of_it(capsys: pytest.CaptureFixture[str]) 
     assert first["eta"]["p10_minutes"] < first["eta"]["p50_minutes"] < first["eta"]["p90_minutes"]
     assert first["eta"]["peak_nodes_out"] == 1
     assert "measured" not in first
+    review = printed(capsys, *PLAN, "-o", "markdown")
+    assert "Expected are " in review
+    assert "## What is gained\n\n- No more, in `" in review
 
 
 def entries(seconds: int) -> Iterator[dict[str, Any]]:
@@ -169,6 +190,17 @@ def test_a_state_directory_is_a_history_and_a_simulated_one_is_none(bundle: Path
     message = capsys.readouterr().err
     assert "no-history" in message
     assert "simulated rollouts prove nothing" in message
+
+
+def test_apply_keeps_a_copy_of_the_plan_beside_its_journal(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A journal names nodes and waves alone; without the plan nobody could tell later what was done to them."""
+    state = bundle.parent / "state"
+    assert invoke(["apply", str(bundle), "--state", str(state), "--simulate", "1", "--canary"]) == 8
+    (copy,) = state.glob("*/plan.json")
+    assert copy.read_bytes() == (bundle / "plan.json").read_bytes()
+    assert copy.parent.name.endswith("-simulated")
+    assert invoke([*PLAN, "--history", str(state)]) == 1
+    assert "no-history" in capsys.readouterr().err
 
 
 # --- simulation -----------------------------------------------------------------------------------------------
