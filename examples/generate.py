@@ -39,7 +39,6 @@ EXAMPLES = {
     "08-rtx-5090": ("examples/08-rtx-5090/hosts.yml", serving.rtx_5090),
     "09-l4-inference": ("examples/09-l4-inference/hosts.yml", serving.l4_pool),
     "10-a10-vgpu": ("examples/10-a10-vgpu/hosts.yml", systems.vgpu),
-    "10-a10-vgpu/after": ("examples/10-a10-vgpu/after/hosts.yml", systems.vgpu_after),
     "11-release-upgrade": ("examples/11-release-upgrade/hosts.yml", systems.release_upgrade),
     "12-three-toolkits": ("examples/12-three-toolkits/hosts.yml", serving.three_toolkits),
     "13-nothing-to-do": ("examples/13-nothing-to-do/hosts.yml", serving.at_the_goal),

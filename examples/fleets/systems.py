@@ -70,36 +70,18 @@ def out_of_reach() -> dict[str, FactSet]:
 
 def vgpu() -> dict[str, FactSet]:
     """Return two KVM hosts with A10 that run vGPU 16.13, and four guests with a vGPU each."""
-    return {**_hosts("535.288.01"), **_guests("535.288.01")}
-
-
-def vgpu_after() -> dict[str, FactSet]:
-    """Return the same machines when the hosts run vGPU 19.5 and the guests are as they were."""
-    return {**_hosts("580.159.01"), **_guests("535.288.01")}
-
-
-def _hosts(manager: str) -> dict[str, FactSet]:
-    release = "5.15.0-161-generic"
+    release, version = "5.15.0-161-generic", "535.288.01"
     kernel = ubuntu_kernel(release, "5.15.0-161.171")
     host = FactSet(
-        os=JAMMY, kernel=running(release, manager),
-        driver=DriverFacts(loaded=manager, on_disk=manager, userspace=manager, flavour="proprietary", owner="runfile"),
+        os=JAMMY, kernel=running(release, version),
+        driver=DriverFacts(loaded=version, on_disk=version, userspace=version, flavour="proprietary", owner="runfile"),
         gpus=boards(2, "NVIDIA A10", "8.6", 23028, "94.02.5C.00.04"), nvswitch=False, services=services({}),
         packages=kernel, available=offer(kernel), sources=ORIGIN)
-    return {f"kvm-{i:02}": host for i in range(1, 3)}
-
-
-def _guests(driver: str) -> dict[str, FactSet]:
-    release = "5.15.0-161-generic"
-    kernel = ubuntu_kernel(release, "5.15.0-161.171")
-    made = {v: ubuntu_driver(v, server=False, opened=False, release="22.04") for v in ("580.159.03", driver)}
-    packages = merge(made[driver], kernel, toolkit("12.2.2"))
+    packages = {**kernel, **toolkit("12.2.2")}
     guest = FactSet(
-        os=JAMMY.model_copy(update={"virtualisation": "kvm"}), kernel=running(release, driver),
-        driver=loaded(driver, packages["libnvidia-compute-535"], opened=False, owner="apt", cuda="12.2"),
+        os=JAMMY.model_copy(update={"virtualisation": "kvm"}), kernel=running(release, version),
+        driver=host.driver.model_copy(update={"cuda_reported": "12.2"}),
         gpus=(GpuFacts(index=0, model="NVIDIA A10-12Q", compute_capability="8.6", memory_mib=12288, vgpu=True),),
-        nvswitch=False, services=services(packages, persistenced="nvidia-compute-utils-535"),
-        toolkits=installed_toolkits("12.2.2"), packages=packages,
-        available=offer(*made.values(), *[toolkit(v) for v in ("13.0.2", "12.8.1", "12.2.2")], kernel),
-        sources=ORIGIN)
-    return {f"vm-{i:02}": guest for i in range(1, 5)}
+        nvswitch=False, services=services({}), toolkits=installed_toolkits("12.2.2"), packages=packages,
+        available=offer(toolkit("13.0.2"), toolkit("12.8.1"), toolkit("12.2.2"), kernel), sources=ORIGIN)
+    return {**{f"kvm-{i:02}": host for i in range(1, 3)}, **{f"vm-{i:02}": guest for i in range(1, 5)}}
