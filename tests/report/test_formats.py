@@ -56,7 +56,9 @@ def hostile() -> dict[str, Any]:
 @pytest.mark.parametrize("name", RENDERERS)
 def test_the_output_is_the_golden_one(name: str) -> None:
     """Changes of a format are reviewed as differences of these files."""
-    path, text = GOLDEN / name, RENDERERS[name](finished(document()))
+    # Without its real digest, which changes with every field that plans get.
+    plan = finished(document()).model_copy(update={"digest": "sha256:of-the-plan"})
+    path, text = GOLDEN / name, RENDERERS[name](plan)
     if os.environ.get("PLANNER_UPDATE_GOLDEN") == "1":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
