@@ -71,7 +71,7 @@ def _placed(parts: list[Part], bounds: tuple[Bounds, ...], trials: int) -> list[
         small = sum(parts[number].sizes) <= FINE_NODES
         runs[number], made = improve(parts[number], runs[number], bound, allowed // 2 if small else allowed)
         work -= made * cost
-        if small and made < allowed and runs[number].makespan > bound:
+        if small and made < allowed and (runs[number].stuck or runs[number].makespan > bound):
             parts[number], runs[number] = _finer(parts[number], runs[number], bound, allowed - made)
             work -= (allowed - made) * cost
         floor = max(floor, runs[number].makespan)

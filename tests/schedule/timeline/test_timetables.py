@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.property
 quick = settings(max_examples=200, deadline=None, derandomize=True, database=None,
                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 TRIALS = 12
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @quick
@@ -54,6 +58,29 @@ def test_more_room_is_never_refused(given_fleet):
         pools = tuple(replace(p, max_unavailable=p.max_unavailable + 3, window=None) for p in given_fleet.pools)
         made = build_timetable(replace(given_fleet, pools=pools), 0)
         assert isinstance(made, Timetable) or {r.cause_name for r in made.refusals} <= {"STUCK"}
+
+
+PROCESS = """
+from planner.schedule.timeline.build import build_timetable
+from planner.schedule.timeline.model import Bunch
+from tests.schedule.timeline.fleets import WINDOW, chain, fleet, pool, step
+one = chain(step("base", 0, 1), step("core", 0, 2), step("job", 0, 1), step("link", 0, 1), step("core", 2, 3))
+two = chain(step("core", 0, 1), step("job", 0, 1), step("core", 1, 3), step("base", 0, 2))
+bunches = [Bunch(((9 * i, 9 * i + 8),), i % 2, i % 3, i % 2, i % 4, i if i % 4 == 0 else None) for i in range(8)]
+print(build_timetable(fleet([one, two], bunches, pool(9, 2, 2, 30), pool(4, 1, 3, 0, WINDOW),
+                            failure_domain_max_unavailable=9), 60))
+"""
+
+
+def test_processes_give_the_same_bytes():
+    """Hash seeds do not show."""
+    answers = {
+        subprocess.run([sys.executable, "-c", PROCESS], cwd=ROOT, env={"PYTHONHASHSEED": seed}, check=True,
+                       capture_output=True, timeout=60).stdout
+        for seed in ("0", "1", "4711")
+    }  # fmt: skip
+    assert len(answers) == 1
+    assert b"Timetable(" in answers.pop()
 
 
 def test_the_check_of_the_rules_bites():
