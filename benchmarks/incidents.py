@@ -1,6 +1,6 @@
 """Score ``check`` and ``explain`` on the incidents under tests/incidents, which nobody wrote a rule for.
 
-Use: python benchmarks/incidents.py [--held-out] [--only ID] [--json] [--matrix DIR]
+Use: python benchmarks/incidents.py [--held-out] [--file NAME] [--only ID] [--json] [--matrix DIR]
 Prints every miss, and exits 1 when a target is missed.
 """
 
@@ -70,12 +70,15 @@ def main() -> int:
     """Score, print, and compare with the targets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--held-out", action="store_true", help="only the incidents kept apart from all tuning")
+    parser.add_argument("--file", metavar="NAME", help="only the incidents of one file: held-out-5.yml")
     parser.add_argument("--only", metavar="ID", help="one incident or pair, with the whole answer")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--matrix", type=Path, action="append", default=[], help="directory of further matrix files")
     options = parser.parse_args()
     matrices = load_matrices(data_dir("matrices"), options.matrix)
     incidents, pairs = load(CORPUS, held_out=options.held_out)
+    if options.file:
+        incidents, pairs = parse(CORPUS / options.file), []
     if options.only:
         incidents = [c for c in incidents if c["id"] == options.only]
         pairs = [c for c in pairs if c["id"] == options.only]
