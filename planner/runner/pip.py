@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 _LOOK_EVERY_S = 0.05
 _RETRIES = 1
 _UNREACHABLE = re.compile(
@@ -69,18 +71,25 @@ class Pip:
         Raises:
             PipError: No report, and why.
         """
+        # pip before 24 compares Requires-Python with the Python it runs on, whatever --python-version says: it is told
+        # not to look, and the answer is judged here.
         with tempfile.TemporaryDirectory(prefix="planner-pip-") as scratch:
             out = Path(scratch, "report.json")
             command = [*self._command, "install", "--dry-run", "--ignore-installed", "--no-deps", "--no-cache-dir",
                        "--quiet", "--disable-pip-version-check", "--no-input", "--retries", str(_RETRIES),
                        "--use-feature=fast-deps", "--only-binary=:all:", "--implementation", "cp",
-                       "--python-version", python, "--target", str(Path(scratch, "target")), "--report", str(out)]
+                       "--python-version", python, "--ignore-requires-python",
+                       "--target", str(Path(scratch, "target")), "--report", str(out)]
             for tag in tags(arch, glibc_minor):
                 command += ["--platform", tag]
             code, said = self._run([*command, requirement], Path(scratch))
             if code != 0:
                 raise PipError(_kind(said), _last_words(said))
-            return _entry(out)
+            entry = _entry(out)
+        wanted = str(entry["metadata"].get("requires_python") or "")
+        if not _takes(wanted, python):
+            raise PipError("no-such", f"{requirement} needs Python {wanted}, not {python}")
+        return entry
 
     def _run(self, command: Sequence[str], scratch: Path) -> tuple[int, str]:
         environment = {**os.environ, "TMPDIR": str(scratch), "PIP_NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
@@ -126,6 +135,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _takes(requires_python: str, python: str) -> bool:
+    try:
+        return SpecifierSet(requires_python).contains(f"{python}.0")
+    except InvalidSpecifier:         # pip lets such a wheel pass, too
+        return True
 
 
 def _kind(said: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -202,6 +203,14 @@ def test_what_the_index_does_not_show_is_listed_beside_what_it_does(capsys: pyte
     assert "1 not read" in out
 
 
+def test_a_wheel_for_another_python_is_told_from_the_python_of_pip(capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python that is asked for counts, not that of pip, which an older pip compares with."""
+    code, out, _ = verify(capsys, "torch==2.8.0", "vllm==0.33.0", "--python", "3.15")
+    assert code == 0
+    assert re.search(r"not read: vllm 0\.33\.0: no-such: vllm===0\.33\.0 needs Python \S+, not 3\.15", out)
+    assert "1 not read" in out
+
+
 def test_no_pip(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["matrix", "verify", "torch==2.8.0", "--pip", "/no/such/pip"]) == 1
     assert "no-pip" in capsys.readouterr().err
@@ -220,7 +229,8 @@ def test_how_pip_is_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path, mo
     verify(capsys, "torch==2.8", "cuda-toolkit==13.0.3", "--python", "3.11", "--glibc", "2.28")
     first, second = (json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
     assert (first[-1], second[-1]) == ("torch===2.8.0", "cuda-toolkit==13.0.3")
-    assert {"--dry-run", "--no-deps", "--use-feature=fast-deps", "--only-binary=:all:"} <= {*first}
+    assert {"--dry-run", "--no-deps", "--use-feature=fast-deps", "--only-binary=:all:",
+            "--ignore-requires-python"} <= {*first}
     assert not any(word.startswith(("--index-url", "-i", "--extra-index", "http")) for word in first)
     assert first[first.index("--python-version") + 1] == "3.11"
     assert "manylinux_2_29_x86_64" not in first
