@@ -45,17 +45,19 @@ def place(part: Part) -> Run:
 
 def improve(part: Part, run: Run, bound: int, trials: int) -> tuple[Run, int]:
     """Return the best timetable of at most ``trials`` trials, and how many were made; stops at ``bound`` minutes."""
-    orders = [_ordered(part, key) for key in _keys(part)]
-    patient = (False, True) if part.members else (False,)
-    styles = [Style(p, q) for p in patient for q in (False, True)]
-    tried = [(order, style) for order in orders for style in styles]
-    best = (run, *tried[0])
-    for made, (order, style) in enumerate(tried[1:]):
+    tried = [(_ordered(part, key), Style(quick=quick)) for key in _keys(part) for quick in (False, True)]
+    best, made = (run, *tried[0]), 0
+    for order, style in tried[1:]:
         if made >= trials or (best[0].makespan <= bound and not best[0].stuck):
             return best[0], made
         best = min(best, (simulate(part, order, style), order, style), key=lambda r: _score(r[0]))
-    found, made = _climb(part, *best, bound, trials - len(tried) + 1)
-    return found, made + len(tried) - 1
+        made += 1
+    if part.members and made < trials:
+        patient = Style(True, best[2].quick)
+        best = min(best, (simulate(part, best[1], patient), best[1], patient), key=lambda r: _score(r[0]))
+        made += 1
+    found, climbed = _climb(part, *best, bound, trials - made)
+    return found, made + climbed
 
 
 def _ordered(part: Part, key: Callable[[int], tuple[int, ...]]) -> list[int]:
@@ -91,7 +93,32 @@ def _keys(part: Part) -> list[Callable[[int], tuple[int, ...]]]:
         slot = heads[item]
         return part.tail[slot], domain[part.bunch[slot]], part.bunch[slot]
 
-    return [longest, small_first, by_domain, furthest]
+    pilots = _pilots(part, domain, nodes)
+
+    def pilots_first(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        bunch = part.bunch[slot]
+        return int(domain[bunch] not in pilots), -part.tail[slot], nodes[domain[bunch]], domain[bunch], bunch
+
+    def by_size(item: int) -> tuple[int, ...]:
+        slot = heads[item]
+        bunch = part.bunch[slot]
+        return nodes[domain[bunch]], domain[bunch], -part.tail[slot], bunch
+
+    return [longest, pilots_first, by_size, small_first, by_domain, furthest]
+
+
+def _pilots(part: Part, domain: list[int], nodes: dict[int, int]) -> set[int]:
+    """Return small communication domains that together put on every version that has to spread."""
+    puts: dict[int, set[int]] = {}
+    for slot, gates in enumerate(part.gates):
+        puts.setdefault(domain[part.bunch[slot]], set()).update(gates)
+    missing, chosen = set().union(*puts.values()) if puts else set(), set()
+    for number in sorted(puts, key=lambda d: (nodes[d], d)):
+        if missing & puts[number]:
+            chosen.add(number)
+            missing -= puts[number]
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +147,7 @@ def _climb(part: Part, run: Run, order: list[int], style: Style, bound: int, tri
         if shifts:
             hold = _shifted(part, here, draw)
         if not shifts or draw.below(3) == 0:
-            order = _moved(order, late, draw)
+            order = _moved(part, order, late, draw)
         trial = _At(order, hold, simulate(part, order, Style(style.patient, style.quick, hold)))
         if trial.score <= here.score:
             here, late = trial, _last(part, trial.run)
@@ -139,11 +166,27 @@ def _item(part: Part, slot: int) -> int:
     return slot if part.gang[slot] == NONE else part.gang[slot] + len(part.bunch)
 
 
-def _moved(order: list[int], late: list[int], draw: _Draw) -> list[int]:
-    """Return an order with one or two items elsewhere; every other time one of a late bunch comes forward."""
+def _domain(part: Part, item: int) -> tuple[int, int]:
+    """Return the communication domain of an item, or the bunch where there is none."""
+    slots = len(part.bunch)
+    bunch = part.bunch[item if item < slots else part.members[item - slots][0]]
+    domain = part.fleet.bunches[part.bunches[bunch]].comm_domain
+    return (NONE, bunch) if domain is None else (domain, NONE)
+
+
+def _moved(part: Part, order: list[int], late: list[int], draw: _Draw) -> list[int]:
+    """Return an order with a communication domain, or one or two items, elsewhere; half the time of a late bunch."""
     changed = list(order)
-    for _ in range(1 + draw.below(2)):
-        item = late[draw.below(len(late))] if late and draw.below(2) else changed[draw.below(len(changed))]
+    item = late[draw.below(len(late))] if late and draw.below(2) else changed[draw.below(len(changed))]
+    if draw.below(3) == 0:
+        home = _domain(part, item)
+        mates = [other for other in order if _domain(part, other) == home]
+        left = [other for other in order if _domain(part, other) != home]
+        towards = draw.below(len(left) + 1) if draw.below(2) else 0
+        return left[:towards] + mates + left[towards:]
+    for turn in range(1 + draw.below(2)):
+        if turn:
+            item = changed[draw.below(len(changed))]
         position = changed.index(item)
         changed.pop(position)
         towards = draw.below(position + 1) if draw.below(2) else draw.below(len(changed) + 1)
