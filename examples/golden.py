@@ -82,11 +82,24 @@ def _elsewhere() -> Iterator[Path]:
             os.chdir(before)
 
 
+def _before(command: Command) -> list[list[str]]:
+    """Return the commands that must have run: the one that writes the bundle that this one reads."""
+    words = shlex.split(command.line)
+    if "bundle" not in words or "--out" in words:
+        return []
+    earlier = [shlex.split(c.line) for c in commands() if c.example == command.example]
+    return [next(line for line in earlier if "--out" in line)[1:]]
+
+
 def run(command: Command) -> Outcome:
     """Run one command as it stands in the README."""
     out, err, seal = io.StringIO(), io.StringIO(), ""
-    with _elsewhere() as place, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = invoke(shlex.split(command.line)[1:])
+    with _elsewhere() as place:
+        for words in _before(command):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                invoke(words)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = invoke(shlex.split(command.line)[1:])
         plan = place / "bundle" / "plan.json"
         if plan.is_file():
             seal = json.loads(plan.read_text(encoding="utf-8"))["seal"]

@@ -47,4 +47,4 @@ def test_commands_on_examples_are_those_of_the_stories() -> None:
     """What can be typed here was run there, and its output is kept."""
     told = {line.split("`")[0].strip() for line in re.findall(r"planner \w+ --facts examples/[^`\n]*", TEXT)}
     assert told
-    assert told <= {c.line for c in golden.commands()}
+    assert told <= {c.line.removesuffix(" --out bundle") for c in golden.commands()}
