@@ -20,7 +20,11 @@ from planner.check.judge import judgements_of
 from planner.cli.inputs import load_facts, load_target
 from planner.cli.plan import build_plan
 from planner.cli.raw import raw_matrices
+from planner.documents import dump_model
+from planner.errors import NoPathError
+from planner.facts.schema import FactDocument
 from planner.matrix.index import MatrixSet
+from planner.model.target import Target
 from planner.schedule import cohorts
 from planner.schedule.plan import Plan
 from planner.search.explain import explain_refusal
@@ -311,3 +315,31 @@ def test_with_the_shipped_matrices_fewer_rules_and_fewer_releases_behave(name: s
         for version in versions:
             rest = {**task.candidates, component: tuple(v for v in versions if v != version)}
             assert cost(find_path(replace(task, candidates=rest), world)) >= cost(path), (component, version)
+
+
+# --- releases in repositories ------------------------------------------------------------------------------------
+
+
+def library_for_old_gpus(newer: int) -> tuple[str, ...]:
+    """Return the library that Volta gets where the repositories have some versions that no longer support it."""
+    facts = dump_model(load_facts(ROOT / "examples" / "01-two-generations" / "facts.json"))
+    node = next(n for n in facts["nodes"] if n["declared"].get("pool") == "v100")
+    stack = facts["fact_sets"][node["facts"]]
+    for name, versions in stack["available"].items():
+        if name.startswith("libcudnn"):
+            old = [v for v in versions if not v.startswith("9.13.")]
+            stack["available"][name] = [*(f"9.13.{n}.50-1" for n in reversed(range(newer))), *old]
+    facts |= {"nodes": [node], "unreadable": [], "fact_sets": {node["facts"]: stack}}
+    target = {"schema": "planner.target/1", "name": "t", "want": {
+        "driver": "580.159.04", "cuda_toolkits": {"present": ["12.8"], "default": "12.8", "absent": ["11.*", "13.*"]},
+        "cudnn": ">=9.10", "nccl": "2.28.9"}}
+    made = build_plan(FactDocument.model_validate(facts), Target.model_validate(target), (), inventory="")
+    (cohort,) = made.cohorts
+    return cohort.goal["cudnn"]
+
+
+@pytest.mark.parametrize("newer", [0, 1, 3, 11, pytest.param(12, marks=pytest.mark.xfail(
+    strict=True, raises=NoPathError, reason="only the newest twelve versions of a branch are looked at"))])
+def test_newer_releases_in_the_repositories_never_hide_an_older_one_that_fits(newer: int) -> None:
+    """Removing a release must not create a plan, so adding some must not remove one, however many there are."""
+    assert library_for_old_gpus(newer) == ("9.10.2.21",)
