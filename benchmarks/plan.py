@@ -1,4 +1,5 @@
-"""Time and memory of planning 1, 100 and 10,000 nodes, each in a fresh process; copies of the example fleet.
+"""Time and memory of planning 1, 100 and 10,000 nodes (100 cohorts), each in a fresh process; copies of the example
+fleet.
 
     python benchmarks/plan.py                     all sizes, as a table
     python benchmarks/plan.py 100 --json out.json one size, and the figures as JSON
@@ -27,7 +28,9 @@ from planner.facts.schema import FactDocument, FactSet, Identity, NodeRecord
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "01-two-generations"
 SIZES = (1, 100, 10_000)
-VARIANTS = ("", "B", "C")        # firmware levels of one stack: with four stacks, twelve fact sets
+VARIANTS = ("", "B", "C", "D", "E")      # firmware levels of one stack
+RUNTIMES = (("12.2",), ("11.8",), ("12.4",), ("11.8", "12.2"), ("12.2", "12.4"))     # CUDA runtimes of workloads
+MANY_NODES = 1_000               # from here on all 4 stacks x 5 levels x 5 sets of runtimes: 100 cohorts
 SHARES = {"a100": 50, "h100": 30, "v100": 20}     # percent of the nodes in each pool
 RACK_NODES = 16
 JOB_NODES = 512                  # nodes that one job may span
@@ -35,14 +38,14 @@ KILOBYTES_PER_MEBIBYTE = 1024
 COLUMNS = ("nodes", "fact_sets", "cohorts", "batches", "files", "plan_s", "render_s", "total_s", "peak_mib")
 
 
-def stacks(example: FactDocument) -> dict[str, list[FactSet]]:
-    """Return pool -> distinct fact sets: each one of the example at three firmware levels."""
+def stacks(example: FactDocument, levels: tuple[str, ...]) -> dict[str, list[FactSet]]:
+    """Return pool -> distinct fact sets: each one of the example at some firmware levels."""
     found: dict[str, dict[str, FactSet]] = {}
     for node in example.nodes:
         pool = str(node.declared.get("pool", ""))
         if pool in SHARES:
             found.setdefault(pool, {})[node.facts] = example.fact_sets[node.facts]
-    return {pool: [_at_firmware(facts, level) for facts in sets.values() for level in VARIANTS]
+    return {pool: [_at_firmware(facts, level) for facts in sets.values() for level in levels]
             for pool, sets in sorted(found.items())}
 
 
@@ -52,18 +55,20 @@ def _at_firmware(facts: FactSet, level: str) -> FactSet:
 
 
 def make_facts(size: int, example: FactDocument) -> FactDocument:
-    """Return a fleet of ``size`` nodes; equal stacks share one fact set, the first node of each stack is staging."""
-    named = {pool: [(digest(dump_model(s)), s) for s in sets] for pool, sets in stacks(example).items()}
+    """Return a fleet of ``size`` nodes; equal stacks share one fact set, the first node of each kind is staging."""
+    levels, runtimes = (VARIANTS, RUNTIMES) if size >= MANY_NODES else (VARIANTS[:3], RUNTIMES[:1])
+    named = {pool: [(digest(dump_model(s)), s) for s in sets] for pool, sets in stacks(example, levels).items()}
     records, used, staged = [], {}, set()
     for pool, share in SHARES.items():
         for number in range(max(1, size * share // 100) if size > 1 else int(pool == "a100")):
             name, facts = named[pool][number % len(named[pool])]
+            runs = runtimes[number // len(named[pool]) % len(runtimes)]
             used[name] = facts
-            staging = size > len(SHARES) * len(VARIANTS) * 2 and name not in staged
-            staged.add(name)
+            staging = size > len(SHARES) * len(levels) * 2 and (name, runs) not in staged
+            staged.add((name, runs))
             declared: dict[str, str | tuple[str, ...] | bool] = {
                 "pool": pool, "environment": "staging" if staging else "production", "scheduler": "slurm",
-                "failure_domain": f"{pool}-rack-{number // RACK_NODES}", "workload_runtimes": ("12.2",),
+                "failure_domain": f"{pool}-rack-{number // RACK_NODES}", "workload_runtimes": runs,
             }
             if not staging:
                 declared["comm_domain"] = f"{pool}-jobs-{number // JOB_NODES}"
