@@ -137,6 +137,9 @@ REFUSED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = 
     "runfile-driver": (ubuntu(owner="runfile"), {"driver": NEW}, {}, ["owned by runfile"]),
     "vgpu-guest-before-its-host": (ubuntu(), {"vgpu_guest": "17.5"}, {"vgpu_host": "16.4", "vgpu_guest": "16.4"}, [
         "newer major release than the host's vGPU manager"]),
+    "driver-of-a-vgpu-guest": (ubuntu(), {"driver": NEW}, {"vgpu_host": "16.4", "vgpu_guest": "16.4"}, [
+        "belongs to its vGPU release (16.4)", "want another vgpu_guest"]),
+    "driver-of-a-hypervisor": (ubuntu(), {"driver": NEW}, {"vgpu_host": "16.4"}, ["is its vGPU manager"]),
     "vgpu-guest-and-driver": (ubuntu(), {"vgpu_guest": "16.5", "driver": "580"}, {
         "vgpu_host": "16.5", "vgpu_guest": "16.4"}, ["leave out driver"]),
     "vgpu-guest-unheard-of": (ubuntu(), {"vgpu_guest": "16.99"}, {"vgpu_host": "17.5", "vgpu_guest": "16.4"}, [
