@@ -135,6 +135,18 @@ def test_costs_that_depend_on_the_whole_state_count(task: Task, prices: list[int
     assert replayed(priced) == truth(priced)
 
 
+@settings(deadline=None, max_examples=200)
+@given(tasks(), st.lists(st.integers(0, 5), min_size=7, max_size=7))
+def test_constraints_between_tables_count_on_the_way_and_at_the_end(task: Task, prices: list[int]) -> None:
+    """No two clusters are joined: every constraint between them is left to the search over whole states."""
+    priced = Task(start=task.start, goals=task.goals, groups=task.groups, constraints=task.constraints,
+                  extra=lambda state, _: prices[sum(state) % 7])      # type: ignore[call-overload, arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("planner.search.core.solve.ROUNDS", ((1, 0),))
+        assert replayed(task) == truth(task)
+        assert replayed(priced) == truth(priced)
+
+
 def test_of_two_groups_the_one_that_costs_less_in_all_is_taken() -> None:
     """A dearer step that costs nothing on top is better than a cheap one that does."""
     cheap, dear = (Jumps(n, (0,), (((0,), (1,), cost),)) for n, cost in ((0, 1), (1, 2)))
