@@ -84,8 +84,8 @@ def small(module: Any, seconds: float, workers: int) -> None:
         print(f"{nodes:>6} {seed:>5} {window:>6} {made.makespan:>8} {best.makespan or '-':>8} {best.status:>9} "
               f"{made.lower_bound:>7} {best.bound:>8} {ratio:>6} {spent:>6.2f}", flush=True)  # fmt: skip
     if ratios:
-        print(f"mean ratio {statistics.mean(ratios):.3f}, largest {max(ratios):.3f}, over the {len(ratios)} of {len(SMALL)} instances "
-              "for which CP-SAT had a timetable in time; "
+        print(f"mean ratio {statistics.mean(ratios):.3f}, largest {max(ratios):.3f}, over "
+              f"{len(ratios)} of {len(SMALL)} instances that CP-SAT had a timetable for in time; "
               f"lower bounds above CP-SAT's timetable: {broken}")  # fmt: skip
     else:
         print("CP-SAT was not asked: the package ortools is not installed (an environment of its own can hold it)")
