@@ -20,6 +20,7 @@ from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, newest, parse_range
 from planner.schedule.ending import (
     ending_goals,
+    ends_with,
     forgotten,
     joined,
     only_goals,
@@ -172,25 +173,42 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     ending = ending_goals(problem, mine)
     if apart := (ending[0], ending[1:]) if len(ending) > 1 else forgotten(problem, mine):
         return refuse_together(*apart, problem)
-    before = without_goals(problem, ending)
-    try:
-        path = find_path(before, mine)
-        if path is None:
-            freed = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize, free=True)
-            path = find_path(without_goals(freed, ending), mine)
-        if path is None:
-            before = without_goals(_widened(problem, node, group.want, mine), ending)
-            path = find_path(before, mine)
-        if path is not None and ending:
-            last = only_goals(problem, path, ending)
-            rest = find_path(last, mine)
-            path, before = (None, last) if rest is None else (joined(path, rest), before)
-    except SearchLimitError:
-        path = None
+    path, tried = _path(problem, ending, group, mine)
     if path is None:
-        refusal = explain_refusal(before, mine)
-        return refuse_before_end(refusal, ending, before, mine) if ending else refusal
+        refusal = explain_refusal(tried, mine)
+        return refuse_before_end(refusal, ending, tried, mine) if ending else refusal
     return _cohort(group, path, problem, mine, accepted)
+
+
+def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet) -> tuple[Path | None, Problem]:
+    """Return the path of a group, or None and the widest problem that has none.
+
+    First what the target names moves, and what is tied to it; then whatever a node's repositories offer; then more
+    versions of every wanted branch. Nothing is called out of reach before all of it was tried.
+    """
+    tried = without_goals(problem, ending)
+    try:
+        path = find_path(tried, matrices)
+        freed = build_problem(group.nodes[0], group.want, matrices, accepted=problem.accepted,
+                              optimize=problem.optimize, free=True) if path is None or ending else problem
+        if path is None:
+            tried = without_goals(freed, ending)
+            path = find_path(tried, matrices)
+        if path is None:
+            tried = without_goals(_widened(freed, group.nodes[0], group.want, matrices), ending)
+            path = find_path(tried, matrices)
+        if path is None or not ending:
+            return path, tried
+        last = only_goals(problem, path, ending)
+        rest = find_path(last, matrices)
+        if rest is not None:
+            return joined(path, rest), tried
+        whole = find_path(freed, matrices)      # something that nobody asked for may have to come before the end
+        if whole is not None and ends_with(whole, ending):
+            return whole, tried
+        return None, last
+    except SearchLimitError:
+        return None, tried
 
 
 def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str]

@@ -42,6 +42,12 @@ def only_goals(problem: Problem, before: Path, ending: Sequence[str]) -> Problem
                    candidates={n: c if n in ending else () for n, c in problem.candidates.items()})
 
 
+def ends_with(path: Path, ending: Sequence[str]) -> bool:
+    """Tell whether the last step of a path, and none before it, changes what ends a plan."""
+    touched = [any(component in ending for component, _, _ in t.changes) for t in path.transitions]
+    return bool(touched) and touched[-1] and not any(touched[:-1])
+
+
 def joined(first: Path, rest: Path) -> Path:
     """Return two paths as one."""
     cost: Counter[str] = Counter(first.cost)

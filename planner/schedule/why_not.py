@@ -95,7 +95,8 @@ def _costlier(planned: Cohort, other: Cohort, order: tuple[str, ...]) -> Iterato
     for name in (f for f in order if f in _COSTS):
         now, then = planned.cost.get(name, 0), other.cost.get(name, 0)
         if then > now:
-            yield f"it takes {then} {_COSTS[name]} instead of {now}"
+            noun = _COSTS[name].removesuffix("s") if then == 1 else _COSTS[name]
+            yield f"it takes {then} {noun} instead of {now}"
         if then != now:
             return
 

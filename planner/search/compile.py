@@ -14,7 +14,7 @@ from planner.model.version import version_key
 from planner.search.core.task import FIELD_BITS, Allowed, Constraint, MoveGroup, Step, Task, Value, pack
 from planner.search.judge import Judge
 from planner.search.moves import apply_changes as applied
-from planner.search.moves import changes_of, cost_of, overtaken, pending_reboots
+from planner.search.moves import changed_early, changes_of, cost_of, overtaken
 from planner.search.problem import COST_ORDER, Goal, Problem, Transition
 
 StateValue = tuple[str, ...] | None         # None: not known
@@ -140,9 +140,9 @@ class _Extras:
         self._reboots = {m.name for m in matrices.moves if m.disruption == "reboot"}
 
     def fields(self, whole: Sequence[Value], transition: Transition) -> dict[str, int]:
-        """Return accepted risks of the state behind a step, reboots still due, and what it overtakes."""
+        """Return accepted risks behind a step, what a reboot finds changed already, and what the step overtakes."""
         state = self._named.state(whole)
-        early = 0 if transition.move in self._reboots else pending_reboots(state, self._problem, self._matrices)
+        early = changed_early(state, self._problem, self._matrices) if transition.move in self._reboots else 0
         return {"early": early, "order": overtaken(state, self._problem, self._matrices)[transition.move],
                 "risks": self._risks(state, transition)}
 

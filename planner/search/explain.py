@@ -21,6 +21,8 @@ from planner.search.problem import Goal, Problem
 ALTERNATIVES_MAX = 8      # each is a search of its own
 _RULE, _GOAL = "rule ", "goal "
 _FIRMNESS = ("documented", "measured", "derived", "recalled")
+_EVIDENCE_SHOWN = 2       # claims of a family; the last by name are those of its newest members
+_WORD = re.compile(r"[^a-z]")
 _NUMBER = re.compile(r"\d+")
 
 
@@ -148,8 +150,20 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
                       "(a downgrade, or a component that is not known on the nodes)")
     return Refusal(
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
-        sources=tuple(matrices.source_of(n, p) for n in rules if (p := judge.seen[n].provenance) is not None),
+        sources=tuple(source for name in rules for source in _sources(judge.seen[name], matrices)),
     )
+
+
+def _sources(judgement: Judgement, matrices: MatrixSet) -> list[str]:
+    """Return where a rule comes from; of a family without positive evidence, where the evidence there is comes from."""
+    if judgement.provenance is not None:
+        return [matrices.source_of(judgement.rule, judgement.provenance)]
+    family, value = matrices.families[judgement.family], next(iter(judgement.values), "")
+    word = _WORD.split(value)[0]      # ubuntu of ubuntu-20.04: what is known of its relatives tells most
+    claims = matrices.claims_of(judgement.family)
+    near = [c for c in claims if word and word in str(c.if_.get(family.over or "", ""))] or claims
+    shown = sorted(near, key=lambda c: c.name)[-_EVIDENCE_SHOWN:]
+    return [f"{matrices.source_of(c.name, c.provenance)} (what is known)" for c in shown]
 
 
 def _stands(problem: Problem, matrices: MatrixSet, judge: Judge, core: list[str]) -> bool:

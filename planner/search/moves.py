@@ -17,12 +17,12 @@ def transitions(
     state: State, problem: Problem, matrices: MatrixSet,
 ) -> Iterator[tuple[Transition, dict[str, tuple[str, ...]]]]:
     """Yield every legal step with the state it leads to, in the order of the matrices (not yet judged)."""
-    pending = pending_reboots(state, problem, matrices)
+    changed = changed_early(state, problem, matrices)
     places = overtaken(state, problem, matrices)
     for move in matrices.moves:
         for changes in changes_of(move, state, problem, matrices):
             after = apply_changes(state, changes, matrices)
-            early = 0 if move.disruption == "reboot" else pending
+            early = changed if move.disruption == "reboot" else 0
             cost = {**cost_of(move, changes, problem), "early": early, "order": places[move.name]}
             yield Transition(move=move.name, changes=changes, cost=cost), after
 
@@ -39,12 +39,14 @@ def apply_changes(state: State, changes: Changes, matrices: MatrixSet) -> dict[s
     return after
 
 
-def pending_reboots(state: State, problem: Problem, matrices: MatrixSet) -> int:
-    """Count goals not yet met whose component moves only with a reboot."""
-    return sum(
-        1 for name, goal in problem.goals.items()
-        if needs_reboot(name, matrices) and not goal.met_by(state.get(name, ()))
-    )
+def changed_early(state: State, problem: Problem, matrices: MatrixSet) -> int:
+    """Count the values that were changed since the start although no move of theirs reboots.
+
+    Charged to a step that reboots: what needs a reboot decides what the rest may be, so it comes first where it can.
+    """
+    names = set(problem.candidates) | set(problem.goals)
+    return sum(len(set(state.get(name, ())) ^ set(problem.start.get(name, ())))
+               for name in names if not needs_reboot(name, matrices))
 
 
 def overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, int]:

@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from planner.matrix.schema import State
 from planner.model.version import contains
 
-# Fields of a path's cost, in the default order of importance. ``early`` counts steps taken before a pending reboot
-# (what needs a reboot decides what the rest may be), ``age`` how far a chosen version is from the newest that fits,
-# ``order`` how often a step was taken although one that stands earlier in the matrices was still open: it settles ties.
+# Fields of a path's cost, in the default order of importance. ``early`` counts what was changed before a reboot without
+# needing one (what needs a reboot decides what the rest may be), ``age`` how far a chosen version is from the newest
+# that fits, ``order`` how often a step was taken although one that stands earlier in the matrices was still open: it
+# settles ties.
 COST_ORDER = ("reboots", "risks", "steps", "early", "minutes", "age", "order")
 
 
