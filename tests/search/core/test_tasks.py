@@ -147,6 +147,17 @@ def test_constraints_between_tables_count_on_the_way_and_at_the_end(task: Task, 
         assert replayed(priced) == truth(priced)
 
 
+def test_one_long_detour_is_better_than_four_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables know a free way that the other variable closes; the way round costs 3 at once, or 4 times 1."""
+    monkeypatch.setattr("planner.search.core.solve.ROUNDS", ((1, 0),))
+    free = [(((v,), (f"free-{v}",), 0), ((f"free-{v}",), (v + 1,), 0)) for v in range(4)]
+    short = [(((v,), (f"short-{v}",), 1), ((f"short-{v}",), (v + 1,), 0)) for v in range(4)]
+    listed = (*(step for pair in (*free, *short) for step in pair), ((0,), (4,), 3))
+    closed = Never((0, 1), frozenset((f"free-{v}", 0) for v in range(4)), frozenset())
+    task = Task(start=(0, 0), goals=[lambda v: v == 4, None], groups=[Jumps(0, (0,), listed)], constraints=[closed])
+    assert replayed(task) == truth(task) == 3
+
+
 def test_of_two_groups_the_one_that_costs_less_in_all_is_taken() -> None:
     """A dearer step that costs nothing on top is better than a cheap one that does."""
     cheap, dear = (Jumps(n, (0,), (((0,), (1,), cost),)) for n, cost in ((0, 1), (1, 2)))
