@@ -2,7 +2,8 @@
 
     python benchmarks/solve.py --instance IN.json[.gz] --out OUT.json [--conflict-ms FILE]
 
-Exit codes: 0 every cohort has a path and there is a schedule, 3 at least one has none (the answer says why).
+Exit codes: 0 every cohort has a path and there is a schedule; 3 at least one has none (the answer says why); 1 there are
+paths, no schedule was found, and the reason has no form that can be checked.
 """
 
 from __future__ import annotations
@@ -109,7 +110,11 @@ def main() -> int:
     parser.add_argument("--conflict-ms", type=Path, help="append the milliseconds of every conflict set")
     args = parser.parse_args()
     times: list[float] = []
-    found = answer(read(args.instance), times)
+    try:
+        found = answer(read(args.instance), times)
+    except NoScheduleError as none:
+        sys.stderr.write(f"every cohort has a path, but no schedule was found: {none}\n")
+        return 1
     args.out.write_text(json.dumps(found), encoding="utf-8")
     if args.conflict_ms:
         with args.conflict_ms.open("a", encoding="utf-8") as file:

@@ -47,7 +47,6 @@ from planner.search.path import find_path
 from planner.search.problem import Path, Problem
 
 SOURCES_MAX = 12
-WIDER_MAX = 12     # versions of a wanted branch that are tried before it is called out of reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> P
         branch = goal.want.strip("=<>!~ ").split(".")[0]
         near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
         plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
-                 for v in near[:WIDER_MAX]}
+                 for v in near}
         more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
         candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
     return replace(problem, candidates=candidates)
