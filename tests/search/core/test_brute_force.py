@@ -75,6 +75,36 @@ def universes(draw: Any) -> Instance:
     return instance(made, rules, {k: " ".join(v) for k, v in start.items()}, goal, [sorted(b) for b in bundles])
 
 
+def tangled(seed: int) -> Instance:
+    """Return a universe with many rules and goals away from the start: longer paths than ``universes`` mostly gives."""
+    chance = random.Random(seed)
+    flag = (0, 1)
+    made = {name: kind(chance.randint(3, 4), down=chance.random() < 0.2, hop=chance.choice([None, None, 1, 2]),
+                       reboot=chance.choice(flag), drain=chance.choice(flag), minutes=chance.randint(0, 9))
+            for name in (*SINGLES, "s")[:chance.randint(3, 4)]}
+    single = list(made)
+    if chance.random() < 0.5:
+        made["many"] = kind(3, several=True, least=1, most=chance.randint(2, 3), minutes=chance.randint(0, 9))
+    start = {name: chance.choice(data["versions"][:2]) for name, data in made.items()}
+    rules: list[dict[str, Any]] = []
+    wanted = chance.randint(3, 9)
+    while len(rules) < wanted:
+        names = chance.sample(list(made), 2)
+        if_, then = ({n: chance.sample(made[n]["versions"], chance.randint(1, len(made[n]["versions"]) - 1))}
+                     for n in names)
+        if start[names[0]] in if_[names[0]] and start[names[1]] not in then[names[1]]:
+            continue
+        rules.append({"id": f"r{len(rules)}", "if": if_, "then": then, "why": ""})
+    goal: dict[str, Any] = {n: {"in": made[n]["versions"][-chance.randint(1, 2):]} for n in chance.sample(single, 2)}
+    if "many" in made:
+        goal["many"] = {"has": ["2"], "not": chance.choice([[], ["0"], ["0", "1"]])}
+    bundles = [chance.sample(single, 2)] if chance.random() < 0.3 else []
+    return instance(made, rules, start, goal, bundles)
+
+
+SEEDS = st.integers(0, 1 << 32)
+
+
 def found(made: Instance) -> Solution | NoPath:
     """Solve without the benchmark's own explanation."""
     return solve(Universe(made).task(WHOLE)[0])
@@ -118,8 +148,31 @@ def test_random_universes_have_paths_refusals_and_nothing_to_do() -> None:
     assert min(answers[k] for k in ("none", "empty", "one", "several")) >= 5, answers
 
 
-@settings(QUICK, max_examples=60)
-@given(universes(), st.sampled_from([1, 2, 5, 20]))
+@settings(QUICK, max_examples=100)
+@given(SEEDS)
+def test_tangled_universes_agree_with_plain_dijkstra(seed: int) -> None:
+    """Many rules, goals away from the start."""
+    check(tangled(seed))
+
+
+def test_tangled_universes_have_long_paths_and_refusals() -> None:
+    """Drawn from fixed seeds: many have several steps, some have none."""
+    best = [Truth(tangled(seed)).optimum() for seed in range(100)]
+    assert sum(b is not None and b[2] > 2 for b in best) > 20
+    assert sum(b is None for b in best) > 10
+
+
+def test_constraints_between_tables_that_are_never_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of single clusters: the search over whole states checks every rule, and still finds the cheapest path."""
+    monkeypatch.setattr("planner.search.core.solve.ROUNDS", ((1, 0),))
+    for seed in range(300):
+        made = tangled(seed)
+        answer, best = found(made), Truth(made).optimum()
+        assert (None if isinstance(answer, NoPath) else unpack(answer.cost, 5)) == best, seed
+
+
+@settings(QUICK, max_examples=120)
+@given(st.one_of(universes(), SEEDS.map(tangled), SEEDS.map(tangled)), st.sampled_from([1, 2, 5, 20]))
 def test_the_size_of_tables_never_changes_the_answer(made: Instance, rows: int) -> None:
     """Tables that hold next to nothing only make the search longer."""
     usual = found(made)
