@@ -2,8 +2,8 @@
 
     python benchmarks/solve.py --instance IN.json[.gz] --out OUT.json [--conflict-ms FILE]
 
-Exit codes: 0 every cohort has a path and there is a schedule; 3 at least one has none (the answer says why); 1 there are
-paths, no schedule was found, and the reason has no form that can be checked.
+Exit codes: 0 every cohort has a path and there is a schedule; 3 at least one has none (the answer says why); 1 there
+are paths, no schedule was found, and the reason has no form that can be checked.
 """
 
 from __future__ import annotations

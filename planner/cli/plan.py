@@ -46,13 +46,15 @@ Examples:
 @click.option("--history", "history", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Bundle that was applied, or a --state directory: its journals tell durations. May be repeated.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 3 when the plan has changes, 0 when it has none.")
+@click.option("--like", "like_path", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Bundle of an earlier plan: nodes that did not change stay in its batches.")
 @click.option("--why-not", "why_not", metavar="COMPONENT=VERSION",
               help="Say why the plan does not lead to a version, and plan nothing: driver=595.")
 @matrix_option
 @click.option("-o", "--output", "output", type=PLAN_FORMATS, default="table", help="Format of what is printed.")
 def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, optimize: str,
-         history: tuple[Path, ...], detailed_exitcode: bool, why_not: str | None, overlays: tuple[Path, ...],
-         output: str) -> int:
+         history: tuple[Path, ...], detailed_exitcode: bool, like_path: Path | None, why_not: str | None,
+         overlays: tuple[Path, ...], output: str) -> int:
     """Search a safe path for every node, schedule the rollout, show it, and write the bundle."""
     order = _order(optimize)
     document, target = load_facts(facts_path), load_target(target_path)
@@ -61,7 +63,7 @@ def plan(facts_path: Path, target_path: Path, out: Path | None, inventory: str, 
             return _why_not(why_not, document, target, overlays, order, output)
     with located(target_path):
         made = build_plan(document, target, overlays, inventory=inventory or document.inventory, optimize=order,
-                          history=history)
+                          history=history, like_path=like_path)
     if out is not None:
         _write(made, out)
     emit_plan(made, output)
@@ -105,7 +107,7 @@ def _why_not(asked: str, document: object, target: Target, overlays: tuple[Path,
 
 
 def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, inventory: str,
-               optimize: tuple[str, ...] = (), history: tuple[Path, ...] = ()) -> Plan:
+               optimize: tuple[str, ...] = (), history: tuple[Path, ...] = (), like_path: Path | None = None) -> Plan:
     """Make, validate and seal a plan.
 
     Args:
@@ -115,6 +117,7 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
         inventory: Path as the user gave it.
         optimize: Order of the cost fields; empty for the default.
         history: Bundles or states of earlier rollouts, for durations that were measured.
+        like_path: Bundle of an earlier plan whose batches are kept.
 
     Raises:
         PlannerError: No path, no schedule, unknown names; or the validator disagrees with the search.
@@ -129,7 +132,7 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
         raise InputError(Diagnostic(code="no-nodes", summary="the facts name no readable node",
                                     hint="run: planner doctor -i INVENTORY"))
     made = make_plan(document, target, load_rules(overlays), planner_version=__version__, inventory=inventory,
-                     optimize=optimize)
+                     optimize=optimize, like=_plan_of(like_path) if like_path else None)
     order = (*optimize, *(f for f in OPTIMIZABLE if f not in optimize))
     made = _with_eta(made.model_copy(update={"optimize": order}), history)
     report = "please report this with your facts and target: it is a bug in planner"
@@ -142,6 +145,12 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
             code="schedule-not-valid", summary="the schedule breaks its own policy; nothing was written",
             why=violations[:20], hint=report))
     return finish(made, seal_of(made))
+
+
+def _plan_of(bundle: Path) -> Plan:
+    from planner.emit.write import read_bundle
+
+    return read_bundle(bundle)
 
 
 def _with_eta(made: Plan, history: tuple[Path, ...]) -> Plan:

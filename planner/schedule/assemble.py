@@ -23,6 +23,7 @@ from planner.schedule.cohorts import (
 )
 from planner.schedule.gains import gains_of
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
+from planner.schedule.verify import verify_schedule
 from planner.search.explain import Refusal
 
 Progress = Callable[[int, int], None]
@@ -32,7 +33,7 @@ LEFT_OUT_SHOWN = 10         # nodes named in an error
 
 def make_plan(
     document: FactDocument, target: Target, matrices: MatrixSet, *, planner_version: str, inventory: str = "",
-    optimize: tuple[str, ...] = (), progress: Progress | None = None,
+    optimize: tuple[str, ...] = (), progress: Progress | None = None, like: Plan | None = None,
 ) -> Plan:
     """Plan a rollout.
 
@@ -44,6 +45,7 @@ def make_plan(
         inventory: Path as the user gave it; carried along for ``apply``.
         optimize: Order of the cost fields; empty for the default.
         progress: Called with (cohorts done, cohorts in all).
+        like: An earlier plan: what did not change stays in its batches, as far as the policy allows.
 
     Returns:
         A plan without seal and digest; the caller validates it, then calls ``finish``.
@@ -63,15 +65,23 @@ def make_plan(
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
     down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
             for pool in sorted({n.pool for n in chosen})}
-    schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
-                           equal_components=_equal_components(matrices))
-    return Plan(
-        planner_version=planner_version, name=target.name, inputs=_inputs(document, target, matrices),
-        inventory=inventory, policy=target.policy, accepted=target.accept, rollout=target.rollout, pools=schedule.pools,
-        cohorts=cohorts, waves=schedule.waves, nodes=nodes, excluded=_excluded(fleet, chosen, target),
-        risks=_risks(cohorts, target), warnings=schedule.warnings, eta_minutes=schedule.eta_minutes,
-        gains=gains_of(cohorts, matrices),
-    )
+    inputs = _inputs(document, target, matrices) | ({"like": like.digest} if like else {})
+    gains = gains_of(cohorts, matrices)
+
+    def scheduled(order: Plan | None, *more: str) -> Plan:
+        schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
+                               equal_components=_equal_components(matrices), like=order)
+        return Plan(
+            planner_version=planner_version, name=target.name, inputs=inputs, inventory=inventory, policy=target.policy,
+            accepted=target.accept, rollout=target.rollout, pools=schedule.pools, cohorts=cohorts, waves=schedule.waves,
+            nodes=nodes, excluded=_excluded(fleet, chosen, target), risks=_risks(cohorts, target), gains=gains,
+            warnings=(*schedule.warnings, *more), eta_minutes=schedule.eta_minutes,
+        )
+
+    made = scheduled(like)
+    if like is None or not (broken := verify_schedule(made, target.own_rollouts())):
+        return made
+    return scheduled(None, f"the batches of plan {like.digest[:15]} could not be kept: {broken[0]}")
 
 
 def finish(plan: Plan, seal: str) -> Plan:

@@ -15,8 +15,9 @@ from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
 from planner.model.window import next_start
 from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
+from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
-from planner.schedule.plan import Batch, Cohort, NodePlan, PoolLimit, Wave
+from planner.schedule.plan import Batch, Cohort, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
 
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
@@ -45,6 +46,7 @@ class Schedule:
 def build_waves(
     cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], rollout: RolloutPolicy,
     own: Mapping[str, RolloutPolicy], already_down: Mapping[str, tuple[str, ...]], *, equal_components: frozenset[str],
+    like: Plan | None = None,
 ) -> Schedule:
     """Schedule every node whose cohort has steps.
 
@@ -55,6 +57,7 @@ def build_waves(
         own: Policy of pools that replace it. Soaks are the longest of all pools that move.
         already_down: Pool -> nodes that are down now; they use up its limit.
         equal_components: Components that must be equal within a job.
+        like: An earlier plan; nodes stay in its batches where they can.
 
     Raises:
         ScheduleError: No schedule keeps the policy; one diagnostic a reason.
@@ -68,17 +71,19 @@ def build_waves(
     class_of = {c.id: c.hardware_class for c in cohorts}
     ceilings = make_ceilings(units, nodes, pools, policies)
     staging, rest = split_staging(units, nodes)
-    canaries = choose_canaries(rest, nodes, class_of, policies)
+    canaries = choose_canaries(rest, nodes, class_of, policies, old_canaries(like, rest) if like else ())
     chosen = set(canaries)
     later = [u for u in rest if u not in chosen]
     mixing = _mixing_domains(units, nodes, cohort_of, equal_components)
     key = _order(nodes, mixing, (*staging, *canaries))
     begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)
-    batches = grow(later, ceilings, key, policies, begun)
     moving = [policies[pool] for pool in sorted({p for u in units for p, _ in u.pools})]
     batch_soak = max(p.batch_soak_minutes for p in moving)
+    grown = waves_of(grow(later, ceilings, key, policies, begun), alone=batch_soak > 0) if like is None else \
+        keep_batches(like, later, ceilings, key, policies, begun)
+    batches = [batch for wave in grown for batch in wave]
     groups = [("staging", pack(staging, ceilings, key)), ("canary", pack(canaries, ceilings, key)),
-              *(("batch", wave) for wave in waves_of(batches, alone=batch_soak > 0))]
+              *(("batch", wave) for wave in grown)]
     soak = max(p.soak_minutes for p in moving)
     minutes = {c.id: sum(s.minutes for s in c.steps) for c in cohorts}
     waves = _make_waves(groups, {"staging": soak, "canary": soak, "batch": batch_soak},

@@ -57,7 +57,7 @@ def staging_warnings(staging: Iterable[Unit], rest: Iterable[Unit], nodes: Mappi
 
 
 def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str],
-                    policies: Mapping[str, RolloutPolicy]) -> tuple[Unit, ...]:
+                    policies: Mapping[str, RolloutPolicy], kept: Iterable[Unit] = ()) -> tuple[Unit, ...]:
     """Return the units that move as canaries, sorted.
 
     Pools with the same canary rule are covered together, by their own nodes.
@@ -67,11 +67,13 @@ def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_
         nodes: All nodes.
         class_of: Cohort -> hardware class.
         policies: Policy of every pool.
+        kept: Units that are canaries whatever else is covered: they were before.
 
     Raises:
         ScheduleError: Named canaries are unknown or leave a hardware class uncovered; a number is negative.
     """
     choice = _Choice(tuple(units), nodes, class_of)
+    choice.taken.update(kept)
     scopes: dict[CanaryRule, set[str]] = defaultdict(set)
     for pool in sorted({pool for unit in choice.units for pool, _ in unit.pools}):
         scopes[policies[pool].canary].add(pool)

@@ -227,7 +227,10 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
         warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
-    return cohort.model_copy(update={"id": f"c-{slug}-{digest(dump_model(cohort))[7:13]}"})
+    # Not of its nodes: one that leaves or joins changes nothing for the others.
+    named = [dump_model(cohort.model_copy(update={"nodes": (), "pools": ()})), node.facts_digest, _fixed_declared(node),
+             {c: w if isinstance(w, str) else dump_model(w) for c, w in group.want.items()}]
+    return cohort.model_copy(update={"id": f"c-{slug}-{digest(named)[7:13]}"})
 
 
 def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:

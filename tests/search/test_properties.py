@@ -21,7 +21,6 @@ from planner.cli.inputs import load_facts, load_target
 from planner.cli.plan import build_plan
 from planner.cli.raw import raw_matrices
 from planner.documents import dump_model
-from planner.errors import NoPathError
 from planner.facts.schema import FactDocument
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
