@@ -55,7 +55,8 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
         "interrupted": f"planner resume {bundle}",
         "aborted-call": f"planner resume {bundle}",
         "unreachable": f"bring {shown} back, then: planner resume {bundle}; or: planner skip {bundle} {shown}",
-        "handover": f"do this on {shown}, then: planner resume {bundle}; or leave them out: planner skip {bundle} {shown}",
+        "handover": f"do this on {shown}, then: planner resume {bundle}; "
+                    f"or leave them out: planner skip {bundle} {shown}",
         "gate-inconclusive": f"look at the reasons, then: planner resume {bundle}",
         "max-unavailable": f"bring nodes back, then: planner resume {bundle}",
         "aborted": "plan again: planner plan --facts FACTS --target TARGET --out BUNDLE",

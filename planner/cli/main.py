@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import gc
 import os
 import sys
 from typing import Any, Final, NamedTuple
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("planner refuses to run under python -O: its own consistency checks would be dropped")
     # No plugin of pydantic is wanted, and looking for some reads every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Start-up makes many objects that live to the end: looking through them again and again finds nothing to free.
+    gc.set_threshold(50_000, 20, 50)
     sys.exit(invoke(argv))
 
 
