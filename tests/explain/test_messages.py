@@ -23,6 +23,8 @@ from planner.stack.read import read_stack
 
 LINES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "messages.yml").read_text())
 
+SPOKEN: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "spoken.yml").read_text())
+
 
 @cache
 def matrices() -> MatrixSet:
@@ -46,6 +48,20 @@ def test_the_right_cause_comes_first(case: dict[str, Any]) -> None:
     ranked = [(cause.root_cause, cause.confidence) for cause in answer.causes[:4]]
     assert ranked[0][0] == case["best"], ranked
     assert answer.causes[0].fix
+
+
+@pytest.mark.parametrize(("cause", "said"), [(c, said) for c, lines in SPOKEN.items() for said in lines])
+def test_people_are_understood_without_a_line_of_a_program(cause: str, said: str) -> None:
+    answer = explain(said, None, matrices())
+    assert answer.matched
+    assert [c.root_cause for c in answer.causes[:1]] == [cause], [(c.root_cause, c.confidence) for c in answer.causes]
+
+
+def test_what_people_say_beside_a_line_of_a_program_does_not_outweigh_it() -> None:
+    line = "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus."
+    for cause in ("framework_cpu_only_build", "container_toolkit_problem", "arch_dropped_by_driver"):
+        for said in SPOKEN[cause]:
+            assert explain(f"{said}\n{line}", None, matrices()).causes[0].root_cause == "hardware_fault", said
 
 
 def test_facts_separate_causes_of_one_line() -> None:
