@@ -60,6 +60,10 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
     yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures; every state was validated", width,
                        style="dim")
+    if plan.bound_minutes:
+        busy = sum(b.minutes for w in plan.waves for b in w.batches)
+        yield from wrapped(f"{spent(busy)} of it are batches; under these limits no order of the nodes takes less than "
+                           f"{spent(plan.bound_minutes)} (a bound)", width, style="dim")
     if plan.optimize:
         yield from wrapped(f"cost of paths compared by {', then '.join(plan.optimize)}", width, style="dim")
 

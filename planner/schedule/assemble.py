@@ -11,6 +11,7 @@ from planner.facts.schema import FactDocument
 from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
+from planner.schedule.bound import bound_minutes
 from planner.schedule.build import build_waves
 from planner.schedule.cohorts import (
     Group,
@@ -76,6 +77,7 @@ def make_plan(
             accepted=target.accept, rollout=target.rollout, pools=schedule.pools, cohorts=cohorts, waves=schedule.waves,
             nodes=nodes, excluded=_excluded(fleet, chosen, target), risks=_risks(cohorts, target), gains=gains,
             warnings=(*schedule.warnings, *more), eta_minutes=schedule.eta_minutes,
+            bound_minutes=bound_minutes(cohorts, nodes, schedule.pools),
         )
 
     made = scheduled(like)

@@ -213,6 +213,7 @@ class Plan(Document):
     risks: tuple[Claimed, ...] = ()
     warnings: tuple[str, ...] = ()    # production classes absent from staging, unknowns at the start …
     eta_minutes: int = 0              # worst case, soaks included, drains excluded
+    bound_minutes: int = 0            # what no order of the nodes can undercut, soaks and drains excluded; 0: not known
     eta: Eta | None = None            # what is expected, with its spread; None in plans of older versions
     measured: tuple[MeasuredTime, ...] | None = None   # what earlier rollouts took; None: nobody was asked
     gains: tuple[Gain, ...] | None = None              # what the fleet gets rid of; None: nobody looked

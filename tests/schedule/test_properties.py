@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from planner.documents import canonical_json, dump_model
 from planner.errors import ScheduleError
+from planner.schedule.bound import bound_minutes
 from planner.schedule.verify import verify_schedule
 from tests.schedule.fleets import World, plain, world, worlds
 
@@ -172,3 +173,16 @@ def test_a_limit_of_one_gives_as_many_batches_as_nodes() -> None:
     plan = world(plain(30), max_unavailable=1).plan()
     assert [len(b.nodes) for w in plan.waves for b in w.batches] == [1] * 30
     assert len(plan.waves) == 2
+
+
+@quick
+@given(worlds())
+def test_no_schedule_undercuts_the_bound(given_world: World) -> None:
+    """Whatever the policy adds on top: canaries, growth and soaks only make it longer."""
+    try:
+        made = given_world.schedule()
+    except ScheduleError:
+        assume(False)
+    bound = bound_minutes(given_world.cohorts, given_world.nodes, made.pools)
+    event(f"bound known: {bound > 0}")
+    assert bound <= sum(b.minutes for w in made.waves for b in w.batches)

@@ -1,0 +1,64 @@
+"""What no rollout under a plan's limits can undercut: the plan's own fleet, timed without batches, growth and soaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from planner.schedule.plan import Cohort, NodePlan, PoolLimit
+from planner.schedule.timeline.build import build_timetable
+from planner.schedule.timeline.model import (
+    Act,
+    Bunch,
+    Chain,
+    Change,
+    Fleet,
+    FleetRule,
+    PoolRule,
+    Timetable,
+    joined,
+)
+
+_STACK = "stack"      # a node's steps share one drain, so its path is one act that changes its stack
+
+
+def bound_minutes(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> int:
+    """Return minutes that no order of the moving nodes can undercut; 0 when nothing moves.
+
+    Capacity of pools and failure domains, whole NVLink domains and the longest path count; canaries, growth, soaks and
+    drains do not, so the true minimum is often larger.
+    """
+    made = build_timetable(_fleet(cohorts, nodes, pools), trials=0)
+    return made.lower_bound if isinstance(made, Timetable) else 0
+
+
+def _fleet(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> Fleet:
+    moving = [c for c in cohorts if c.steps]
+    change = Change(kind=_STACK, old=(0,), new=(1,))
+    chains = tuple(Chain(acts=(Act(changes=(change,), minutes=max(1, sum(s.minutes for s in c.steps)), down=True),))
+                   for c in moving)
+    chain_of = {c.id: at for at, c in enumerate(moving)}
+    pool_of = {name: at for at, name in enumerate(sorted(pools))}
+    domains = _numbers(n.failure_domain for n in nodes.values())
+    nvlink = _numbers(n.nvlink_domain for n in nodes.values())
+    members: dict[tuple[str, str, str, str], list[tuple[int, int]]] = {}
+    for at, name in enumerate(sorted(n for n in nodes if nodes[n].cohort in chain_of)):
+        node = nodes[name]
+        members.setdefault((node.pool, node.failure_domain, node.cohort, node.nvlink_domain), []).append((at, at))
+    loosest = [limit.max_unavailable_per_domain for limit in pools.values()]
+    return Fleet(
+        chains=chains,
+        bunches=tuple(
+            Bunch(nodes=joined(found), pool=pool_of[pool], chain=chain_of[cohort],
+                  failure_domain=domains[domain] if domain else len(domains) + i,
+                  nvlink_domain=nvlink[link] if link else None)
+            for i, ((pool, domain, cohort, link), found) in enumerate(sorted(members.items()))),
+        pools=tuple(PoolRule(max_unavailable=max(1, pools[p].max_unavailable - len(pools[p].already_down)),
+                             canary=max(1, pools[p].nodes), growth=2.0, soak_minutes=0) for p in sorted(pools)),
+        rule=FleetRule(
+            failure_domain_max_unavailable=len(nodes) if None in loosest else max((n or 0 for n in loosest), default=1),
+            nvlink_atomic=(_STACK,)),
+    )
+
+
+def _numbers(names: Iterable[str]) -> dict[str, int]:
+    return {name: at for at, name in enumerate(sorted({n for n in names if n}))}
