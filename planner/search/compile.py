@@ -138,18 +138,20 @@ class _Extras:
                  order: Sequence[str]) -> None:
         self._named, self._problem, self._matrices, self._judge, self._order = named, problem, matrices, judge, order
         self._reboots = {m.name for m in matrices.moves if m.disruption == "reboot"}
+        self._warned = judge.warned(problem.start)
 
     def fields(self, whole: Sequence[Value], transition: Transition) -> dict[str, int]:
-        """Return accepted risks behind a step, what a reboot finds changed already, and what the step overtakes."""
+        """Return risks and warnings behind a step, what a reboot finds changed already, and what the step overtakes."""
         state = self._named.state(whole)
         early = changed_early(state, self._problem, self._matrices) if transition.move in self._reboots else 0
+        after = applied(state, transition.changes, self._matrices)
         return {"early": early, "order": overtaken(state, self._problem, self._matrices)[transition.move],
-                "risks": self._risks(state, transition)}
+                "warnings": len(self._judge.warned(after) - self._judge.warned(state) - self._warned),
+                "risks": self._risks(after)}
 
-    def _risks(self, state: State, transition: Transition) -> int:
+    def _risks(self, after: State) -> int:
         if not self._problem.accepted:
             return 0
-        after = applied(state, transition.changes, self._matrices)
         return sum(bool(j.names & self._problem.accepted) for j in self._judge.blocking(after))
 
     def packed(self, whole: Sequence[Value], step: Step) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from planner.check.judge import Group, Judged, shared_judge
-from planner.check.verdict import Judgement, Verdict
+from planner.check.verdict import Judgement, ProblemKey, Verdict
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 
@@ -36,6 +36,7 @@ class Judge:
         self._states: dict[_Values, tuple[Judgement, ...]] = {}
         self._groups: dict[tuple[str, ...], list[Group]] = {}
         self._memory: dict[tuple[str, ...], dict[_Values, Judged]] = {}
+        self._warned: dict[tuple[str, ...], dict[_Values, frozenset[ProblemKey]]] = {}
         known = {*start, *movable}
         fixed: list[Group] = []
         for group in shared_judge(matrices).groups:
@@ -70,13 +71,29 @@ class Judge:
         for _, judgement in self._of(scope, values):
             yield judgement
 
+    def warned(self, state: State) -> frozenset[ProblemKey]:
+        """Return the known problems of a state that block nothing and depend on what moves."""
+        return frozenset().union(*(self._warned_of(scope, tuple(map(state.get, scope))) for scope in self._groups))
+
+    def _warned_of(self, scope: tuple[str, ...], values: _Values) -> frozenset[ProblemKey]:
+        memory = self._warned.setdefault(scope, {})
+        known = memory.get(values)
+        if known is None:
+            state = self._state(scope, values)
+            known = memory[values] = frozenset(
+                j.key for group in self._groups[scope] if group.needs <= state.keys() for _, j in group.judge(state)
+                if j.severity == "warning" and j.verdict is Verdict.UNSUPPORTED)
+        return known
+
+    def _state(self, scope: tuple[str, ...], values: _Values) -> dict[str, tuple[str, ...]]:
+        state = {**self._start, **dict(zip(scope, values, strict=True))}
+        return {name: value for name, value in state.items() if value is not None}
+
     def _of(self, scope: tuple[str, ...], values: _Values) -> Judged:
         memory = self._memory.setdefault(scope, {})
         known = memory.get(values)
         if known is None:
-            state = {**self._start, **dict(zip(scope, values, strict=True))}
-            known = memory[values] = _blocking(
-                self._groups[scope], {name: value for name, value in state.items() if value is not None})
+            known = memory[values] = _blocking(self._groups[scope], self._state(scope, values))
             for _, judgement in known:
                 self.seen.setdefault(judgement.rule, judgement)
                 self.scope_of[judgement.rule] = scope

@@ -82,7 +82,7 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) 
     free = [c for c in move.components if c not in followers]
     # Of two words neither is the newer one.
     options: list[list[tuple[str, str, str] | None]] = [
-        list(_single_changes(c, state, problem, downgrade=move.downgrade or matrices.is_text(c)))
+        list(_single_changes(c, state, problem, downgrade=matrices.is_text(c) or _may_go_down(c, move, problem)))
         for c in free]
     for place, component in enumerate(free):
         if move.lead not in (None, component) and state.get(component) == ():
@@ -96,6 +96,13 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) 
         following = _follow(followers, lead_version, state, problem)
         if following is not None:
             yield (*chosen, *following)
+
+
+def _may_go_down(component: str, move: Move, problem: Problem) -> bool:
+    """Tell whether a step may put on an older version: only of what the move is about, and only where asked for."""
+    own = move.lead == component or len(move.components) == 1
+    goal = problem.goals.get(component)
+    return move.downgrade and own and goal is not None and not goal.met_by(problem.start.get(component, ()))
 
 
 def _single_changes(

@@ -192,3 +192,33 @@ def test_only_the_part_of_the_graph_that_is_needed_is_grown():
     with pytest.raises(SearchLimitError):
         find_path(problem(START, {"engine": "3", "lib": "2", "base": "2"}, CANDIDATES, expansions_max=1),
                   matrices(raw()))
+
+
+def test_an_older_version_is_put_on_only_where_it_is_asked_for_and_the_move_may_go_down():
+    start = {**START, "engine": ("3",), "twin": ("3",), "lib": ("2",)}
+    document = raw([claim("lib-one-needs-engine-two", {"lib": "1"}, {"engine": "<3"})])
+    assert find_path(problem(start, {"engine": "2"}, CANDIDATES), matrices(document)) is None
+    for move in document["moves"]:
+        move["downgrade"] = move["name"] in ("engine", "lib")
+    path = find_path(problem(start, {"engine": "2"}, CANDIDATES), matrices(document))
+    assert path is not None
+    assert path.transitions[0].changes == (("engine", "3", "2"), ("twin", "3", "2"))
+    assert path.states[-1]["lib"] == ("2",)
+    both = find_path(problem(start, {"engine": "2", "lib": "1"}, CANDIDATES), matrices(document))
+    assert both is not None
+    assert moves(both) == ["engine", "lib"]
+    assert find_path(problem(start, {"lib": "1"}, CANDIDATES), matrices(document)) is None
+
+
+def test_a_version_with_a_known_problem_is_taken_only_where_no_other_fits():
+    """Of two that meet a range the newer one is taken, unless something is known about it."""
+    known = [claim("engine-three-stutters", {"engine": "3"}, forbids=True, severity="warning")]
+    task = problem(START, {"engine": ">=2"}, CANDIDATES)
+    newest, other = find_path(task, matrices(raw())), find_path(task, matrices(raw(known)))
+    assert newest is not None
+    assert newest.states[-1]["engine"] == ("3",)
+    assert other is not None
+    assert other.states[-1]["engine"] == ("2",)
+    asked = find_path(problem(START, {"engine": "3"}, CANDIDATES), matrices(raw(known)))
+    assert asked is not None
+    assert asked.cost["warnings"] == 1
