@@ -14,7 +14,7 @@ from planner.model.version import version_key
 from planner.search.core.task import FIELD_BITS, Allowed, Constraint, MoveGroup, Step, Task, Value, pack
 from planner.search.judge import Judge
 from planner.search.moves import apply_changes as applied
-from planner.search.moves import changed_early, changes_of, cost_of, overtaken
+from planner.search.moves import changed_early, changes_of, cost_of, overtaken, sooner
 from planner.search.problem import COST_ORDER, Goal, Problem, Transition
 
 StateValue = tuple[str, ...] | None         # None: not known
@@ -145,7 +145,8 @@ class _Extras:
         state = self._named.state(whole)
         early = changed_early(state, self._problem, self._matrices) if transition.move in self._reboots else 0
         after = applied(state, transition.changes, self._matrices)
-        return {"early": early, "order": overtaken(state, self._problem, self._matrices)[transition.move],
+        order = overtaken(state, self._problem, self._matrices)[transition.move]
+        return {"early": early, "order": order + sooner(transition.changes, state, self._problem),
                 "warnings": len(self._judge.warned(after) - self._judge.warned(state) - self._warned),
                 "risks": self._risks(after)}
 

@@ -23,7 +23,8 @@ def transitions(
         for changes in changes_of(move, state, problem, matrices):
             after = apply_changes(state, changes, matrices)
             early = changed if move.disruption == "reboot" else 0
-            cost = {**cost_of(move, changes, problem), "early": early, "order": places[move.name]}
+            order = places[move.name] + sooner(changes, state, problem)
+            cost = {**cost_of(move, changes, problem), "early": early, "order": order}
             yield Transition(move=move.name, changes=changes, cost=cost), after
 
 
@@ -57,6 +58,21 @@ def overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, 
     last = {component: place for place, move in enumerate(matrices.moves) for component in move.components}
     unmet = [(last[name], goal.unmet(state.get(name, ()))) for name, goal in problem.goals.items() if name in last]
     return {move.name: sum(parts for own, parts in unmet if own < place) for place, move in enumerate(matrices.moves)}
+
+
+def sooner(changes: Changes, state: State, problem: Problem) -> int:
+    """Count what a step of side-by-side versions leaves open that should come before it.
+
+    Versions come in the order in which the goal names them, and old ones leave when the new ones are there.
+    """
+    total = 0
+    for component, _, new in changes:
+        goal = problem.goals.get(component)
+        if goal is None or goal.want:
+            continue
+        missing = [p for p in goal.present if not any(goal.matches(p, v) for v in state.get(component, ()))]
+        total += len(missing) if not new else next((i for i, p in enumerate(missing) if goal.matches(p, new)), 0)
+    return total
 
 
 def needs_reboot(component: str, matrices: MatrixSet) -> bool:
