@@ -309,7 +309,8 @@ class Term(Document):
     kind: Literal["library", "framework", "os", "hypervisor", "image"]
     write: str                        # regular expression over the whole text, case ignored
     component: Slug
-    value: str = ""                   # template with {1} {2} for groups; "": the version that stands beside it
+    # Template with {1} {2} for groups; "": the version that stands beside it. Of a framework: the build it means.
+    value: str = ""
 
 
 class MatrixFile(Document):

@@ -127,10 +127,10 @@ def environment_values(env: PythonEnvFacts, matrices: MatrixSet) -> Values:
     """Return what one Python environment changes: its frameworks, and the libraries that its wheels bring."""
     state: Values = {}
     for name, version in sorted(env.frameworks.items()):
-        for term, _ in terms("framework", name, matrices):
+        for term, named in terms("framework", name, matrices):
             state.setdefault("framework", (term.component,))
             state[term.component] = versions(version)
-            if build := local_part(version):
+            if build := local_part(version) or named:
                 state |= build_of(term.component, build, matrices)
     if not state:
         return {}

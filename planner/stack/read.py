@@ -184,7 +184,7 @@ def _framework(entry: Any, matrices: MatrixSet, notes: list[str]) -> tuple[str, 
         own["framework"] = (component,)
         if versions(version):
             own[component] = versions(version)
-        build = local_part(version) or str(item.get("build") or "").lower()
+        build = local_part(version) or str(item.get("build") or "").lower() or found[0][1]
         if build:
             own |= build_of(component, build, matrices)
     else:

@@ -69,6 +69,13 @@ frameworks: [{name: PyTorch, version: 2.7.0+cu126, cuda: '12.6', cudnn: 9.5.1, n
     assert "built_cudnn" not in jax
 
 
+def test_the_name_of_a_framework_can_mean_its_build() -> None:
+    views = read_stack("frameworks: [{name: tensorflow-cpu, version: 2.10.0}, {name: tensorflow-gpu, version: 2.10.0}]",
+                       "stack.yml", MATRICES).machines[0].views
+    assert [view.state["tensorflow"] for view in views[1:]] == [("2.10.0",), ("2.10.0",)]
+    assert views[1].state["tensorflow_build"] == ("cpu",)
+
+
 def test_nodes_override_what_all_have() -> None:
     stack = read_stack("""
 driver: 535.161.08
