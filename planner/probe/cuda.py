@@ -20,9 +20,12 @@ _ERROR_LOG, _ERROR_LOG_SIZE = 5, 6      # CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_
 _CC_MAJOR, _CC_MINOR = 75, 76
 
 
-
 class CudaError(Exception):
-    """A driver call failed; the text names call, code and the driver's own words."""
+    """A driver call failed; the text names call, code and the driver's own words. ``code`` is None without a call."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Driver:
@@ -44,7 +47,7 @@ class Driver:
         code = function(*arguments)
         if code:
             raise CudaError("%s failed with %d (%s: %s)" % (name, code, self._word("cuGetErrorName", code),
-                                                           self._word("cuGetErrorString", code)))
+                                                           self._word("cuGetErrorString", code)), code)
 
     def _word(self, name: str, code: int) -> str:
         text = ctypes.c_char_p()
@@ -58,7 +61,7 @@ def run_kernel(uuid: str, seed: int, count: int, rounds: int) -> dict[str, Any]:
     Raises:
         CudaError: A call failed.
     """
-    _scrub(uuid)
+    scrub_environment(uuid)
     started = time.monotonic()
     driver = Driver()
     driver.call("cuInit", ctypes.c_uint(0))
@@ -73,14 +76,19 @@ def run_kernel(uuid: str, seed: int, count: int, rounds: int) -> dict[str, Any]:
     finally:
         driver.call("cuDevicePrimaryCtxRelease_v2", device)
     return {
-        "name": _name(driver, device), "uuid": _uuid(driver, device), "compute_capability": _capability(driver, device),
-        "cuda": _cuda_version(driver), "libcuda": _libcuda_version(),
+        **identity(driver, device),
         "entry": ENTRY, "seed": seed, "n": count, "rounds": rounds, "output": base64.b64encode(output).decode("ascii"),
         "context_s": round(ready - started, 4), "kernel_s": round(time.monotonic() - ready, 4),
     }
 
 
-def _scrub(uuid: str) -> None:
+def identity(driver: Driver, device: ctypes.c_int) -> dict[str, Any]:
+    """Return name, UUID, compute capability, the CUDA version that the driver speaks, and the loaded library's own."""
+    return {"name": _name(driver, device), "uuid": _uuid(driver, device), "libcuda": _libcuda_version(),
+            "compute_capability": _capability(driver, device), "cuda": _cuda_version(driver)}
+
+
+def scrub_environment(uuid: str) -> None:
     """Take out of the environment what would forge the result; NCCL's and NVSHMEM's settings stay as they are."""
     for name in [n for n in os.environ if n.startswith("CUDA_")]:
         del os.environ[name]
@@ -89,7 +97,7 @@ def _scrub(uuid: str) -> None:
 
 
 def _launch(driver: Driver, seed: int, count: int, rounds: int) -> bytes:
-    module = _load(driver)
+    module = load_module(driver, ENTRY)
     function = ctypes.c_void_p()
     driver.call("cuModuleGetFunction", ctypes.byref(function), module, ENTRY.encode())
     memory = ctypes.c_uint64()
@@ -107,9 +115,13 @@ def _launch(driver: Driver, seed: int, count: int, rounds: int) -> bytes:
     return output.raw
 
 
-def _load(driver: Driver) -> ctypes.c_void_p:
-    """Let the driver compile the PTX text; its compiler's words are part of the error."""
-    text = pkgutil.get_data(__package__ or "planner.probe", "kernels/%s.ptx" % ENTRY)
+def load_module(driver: Driver, name: str) -> ctypes.c_void_p:
+    """Let the driver compile ``kernels/NAME.ptx``; its compiler's words are part of the error.
+
+    Raises:
+        CudaError: The driver, or its compiler, refuses the text.
+    """
+    text = pkgutil.get_data(__package__ or "planner.probe", "kernels/%s.ptx" % name)
     assert text is not None, "the probe is incomplete"
     log = ctypes.create_string_buffer(LOG_BYTES)
     options = (ctypes.c_int * 2)(_ERROR_LOG, _ERROR_LOG_SIZE)
@@ -119,7 +131,7 @@ def _load(driver: Driver) -> ctypes.c_void_p:
         driver.call("cuModuleLoadDataEx", ctypes.byref(module), ctypes.c_char_p(text), 2, options, values)
     except CudaError as exc:
         words = log.value.decode("utf-8", "replace").strip()
-        raise CudaError("%s%s" % (exc, "; " + words if words else "")) from exc
+        raise CudaError("%s%s" % (exc, "; " + words if words else ""), exc.code) from exc
     return module
 
 
