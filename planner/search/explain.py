@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from planner.check.verdict import Judgement
 from planner.matrix.index import MatrixSet
@@ -21,6 +22,7 @@ from planner.search.problem import Goal, Problem
 ALTERNATIVES_MAX = 8      # each is a search of its own
 _RULE, _GOAL = "rule ", "goal "
 _FIRMNESS = ("documented", "measured", "derived", "recalled")
+_STATES_MAX = 20_000      # combinations that are looked at to tell what cannot stand from what cannot be reached
 _EVIDENCE_SHOWN = 2       # claims of a family; the last by name are those of its newest members
 _WORD = re.compile(r"[^a-z]")
 _NUMBER = re.compile(r"\d+")
@@ -140,9 +142,10 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
     evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
     conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
-    if rules and not _stands(problem, matrices, judge, core):
+    stands = _stands(problem, matrices, judge, core) if rules else None
+    if stands is False:
         conclusion += f": no combination of what they can get keeps {'this rule' if len(rules) == 1 else 'these rules'}"
-    elif rules:
+    elif stands:
         conclusion += (": a combination that keeps them exists, but no order of steps leads to it without breaking one "
                        "on the way")
     if not rules:
@@ -166,13 +169,21 @@ def _sources(judgement: Judgement, matrices: MatrixSet) -> list[str]:
     return [f"{matrices.source_of(c.name, c.provenance)} (what is known)" for c in shown]
 
 
-def _stands(problem: Problem, matrices: MatrixSet, judge: Judge, core: list[str]) -> bool:
-    """Tell whether a state exists that keeps the rules of a conflict and meets its goals, whatever leads there."""
+def _stands(problem: Problem, matrices: MatrixSet, judge: Judge, core: list[str]) -> bool | None:
+    """Tell whether a state exists that keeps the rules of a conflict and meets its goals, whatever leads there.
+
+    None when there are too many states to look at.
+    """
     rules = frozenset(c.removeprefix(_RULE) for c in core if c.startswith(_RULE))
     goals = frozenset(c.removeprefix(_GOAL) for c in core if c.startswith(_GOAL))
     names = goals.union(*(judge.scope_of.get(rule, ()) for rule in rules))
+    if prod(len(problem.candidates.get(name, ())) + 1 for name in names) > _STATES_MAX:
+        return None
     task = compile_task(problem, matrices, judge, enforced=rules, goals=goals, at_once=names).task
-    return not isinstance(solve(task), NoPath)
+    try:
+        return not isinstance(solve(task), NoPath)
+    except SearchLimitError:
+        return None
 
 
 def _blamable(judge: Judge, problem: Problem) -> list[str]:
