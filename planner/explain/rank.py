@@ -3,7 +3,7 @@
 Odds multiply: a fact that makes a cause five times as likely counts five. Rules of the matrices speak where a cause
 names families of them: a broken rule proves the cause, kept rules speak against it. A rule between nodes says more
 than its severity: nodes that differ are rare, and where some work and others do not, what differs is where to look.
-What people say (``spoken``) decides alone, and weighs little beside a line that a program wrote.
+What people say (``spoken``) decides alone, with more doubt, and weighs little beside a line that a program wrote.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _BESIDE = 0.12               # … of a conflict that is likely only, and of nod
 _FULL = 1.0                  # strength of a line that a program wrote about one thing
 _BESIDE_A_LINE = 0.3         # what people say weighs this much where a program's own line stands
 _DOUBT = 0.12                # what stays open whatever is known
+_DOUBT_OF_WORDS = 0.45       # … where nothing but people's own words is known: no line of a program, no fact
 _CERTAIN = 0.97
 _ASKED_FROM = 0.08           # causes below this share need no facts
 _QUESTIONS_MAX = 6
@@ -128,7 +129,8 @@ def explain(message: str, stack: Stack | None, matrices: MatrixSet) -> Explanati
                 for name in _wanted(cause, known):
                     asked[name] += share
     _add_conflicts(scores, best, known, bool(matches), matrices)
-    return Explanation(_ranked(scores, best), _missing(asked, matrices),
+    only_words = stack is None and bool(matches) and all(match.signature.spoken for match in matches)
+    return Explanation(_ranked(scores, best, _DOUBT_OF_WORDS if only_words else _DOUBT), _missing(asked, matrices),
                        tuple(match.signature.name for match in matches))
 
 
@@ -254,8 +256,9 @@ def _add_conflicts(scores: dict[str, float], best: dict[str, tuple[float, Explai
             "give more of the log, or a stack description (--stack)", ()))
 
 
-def _ranked(scores: Mapping[str, float], best: Mapping[str, tuple[float, Explained]]) -> tuple[Explained, ...]:
-    total = sum(scores.values()) + _DOUBT
+def _ranked(scores: Mapping[str, float], best: Mapping[str, tuple[float, Explained]],
+            doubt: float) -> tuple[Explained, ...]:
+    total = sum(scores.values()) + doubt
     order = sorted(best, key=lambda name: (-scores[name], name))
     return tuple(replace(best[name][1], confidence=round(min(scores[name] / total, _CERTAIN), 2)) for name in order)
 

@@ -83,7 +83,9 @@ def test_what_people_say_weighs_little_beside_a_line_that_a_program_wrote(matric
         "name": "said", "match": ("my plane is ill",), "strength": 0.5, "spoken": True,
         "causes": (cough.causes[1].model_copy(update={"root_cause": "user_bug", "prior": 1.0, "evidence": ()}),)})
     both = replace(matrices, signatures=(cough, said))
-    assert best("my plane is ill", both) == ("user_bug", 0.81)
+    # Nothing but words: the answer is the same with facts of the machine, and less sure without.
+    assert best("my plane is ill", both) == ("user_bug", 0.53)
+    assert best("my plane is ill", both, "driver: '3.1'") == ("user_bug", 0.81)
     causes = explain("my plane is ill\nerror 17", None, both).causes
     assert [(c.root_cause, c.confidence < 0.2) for c in causes][-1] == ("user_bug", True)
     log = [f"step {word}" for word in (chr(97 + i // 26) + chr(97 + i % 26) for i in range(26 * 26))]
