@@ -22,12 +22,13 @@ RUNS_MAX = 1_000_000
 
 @click.command(epilog="""\b
 Examples:
-  planner simulate bundle/ --seed 1
+  planner simulate bundle/
   planner simulate bundle/ --seed 1 --failure-rate 2% --failure-rate driver=1% --failure-rate lost=0.1%
   planner simulate bundle/ --seed 1 --retries 1 --answer-minutes 20 -o json
 """)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--seed", type=click.IntRange(min=0), required=True, help="Of all that is drawn: same seed, same answer.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
+              help="Of all that is drawn: same seed, same answer.")
 @click.option("--runs", type=click.IntRange(1, RUNS_MAX), default=1000, show_default=True, help="Rollouts to play.")
 @click.option("--failure-rate", "rates", multiple=True, metavar="P|NAME=P",
               help="Chance that a node fails its last gate (default: 1%); or NAME=P: that a step of a move fails, that "

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from planner.errors import ExitCode
 from planner.execute.states import FINAL, Event, NodeState, NodeStatus, RolloutState
-from planner.model.window import next_start
+from planner.schedule.opening import opening
 from planner.schedule.plan import Plan, Wave
 
 LOST_BREAKER = 2      # so many nodes lost in reboot stop everything, whatever the budget says
@@ -235,18 +235,15 @@ def _in_window(plan: Plan, state: RolloutState, decision: Decision | None, now: 
     if len(fresh) < len(decision.nodes):
         return decision
     minutes = next(b.minutes for w in plan.waves for b in w.batches if b.id == decision.batch)
-    starts = []
-    for pool in sorted({plan.nodes[n].pool for n in fresh}):
-        limit = plan.pools.get(pool)
-        start = next_start(limit.windows, now, minutes) if limit else now
-        if start is None:
-            return Stop(code=ExitCode.PAUSED, kind="window-too-short", nodes=tuple(fresh), wave=decision.wave,
-                        reason=f"batch {decision.batch} takes {minutes} minutes; no window of pool {pool} is that long")
-        starts.append((start, pool))
-    start, pool = max(starts)
+    pools = sorted({plan.nodes[n].pool for n in fresh})
+    start = opening(plan, fresh, now, minutes)
+    if start is None:
+        return Stop(code=ExitCode.PAUSED, kind="window-too-short", nodes=tuple(fresh), wave=decision.wave,
+                    reason=f"batch {decision.batch} takes {minutes} minutes, and no maintenance window of pool "
+                           f"{' and '.join(pools)} is that long")
     if start > now:
         return Wait(until=start, wave=decision.wave,
-                    reason=f"the next maintenance window of pool {pool} for a batch of {minutes} min")
+                    reason=f"the next maintenance window of pool {' and '.join(pools)} for a batch of {minutes} min")
     return decision
 
 

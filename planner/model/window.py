@@ -18,6 +18,7 @@ EXAMPLE = "Sat,Sun 02:00-06:00 Europe/Berlin"
 
 _TEXT = re.compile(
     r"(?P<days>\S+)\s+(?P<opens>\d{2}:\d{2})-(?P<closes>\d{2}:\d{2})\s+(?P<zone>[A-Za-z][A-Za-z0-9_+/-]*)")
+_TURNS = 50              # pools whose windows have not met by then meet never, as far as anybody would wait
 _AHEAD_DAYS = 15         # two weeks and a day: every weekly window comes at least once more, whole
 
 
@@ -105,3 +106,21 @@ def next_start(windows: Iterable[str], now: datetime, minutes: int) -> datetime 
             merged.append((start, end))
     needed = timedelta(minutes=minutes)
     return next((max(now, start) for start, end in merged if max(now, start) + needed <= end), None)
+
+
+def common_start(pools: Iterable[Iterable[str]], now: datetime, minutes: int) -> datetime | None:
+    """Return the first moment from ``now`` on at which something fits into a window of each of several pools.
+
+    None when some window is too short, or windows of two pools never meet.
+    """
+    listed = [tuple(windows) for windows in pools]
+    for _ in range(_TURNS):
+        starts = [next_start(windows, now, minutes) for windows in listed]
+        known = [start for start in starts if start is not None]
+        if len(known) < len(starts):
+            return None
+        latest = max(known, default=now)
+        if latest == now:
+            return now
+        now = latest
+    return None

@@ -130,6 +130,12 @@ def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:
         yield from wrapped(
             f"{course.eta.gpu_hours} GPU-hours out of service expected, {course.eta.gpu_hours_at_worst} at worst; "
             f"{_count(course.eta.peak_nodes_out, 'node')} out at once at most", width, indent="  ")
+    windows: dict[tuple[str, ...], list[str]] = {}
+    for name, limit in sorted(plan.pools.items()):
+        if limit.windows and name in moving:
+            windows.setdefault(limit.windows, []).append(name)
+    for times, names in windows.items():
+        yield from wrapped(f"nodes of {', '.join(names)} leave service only in: {'; '.join(times)}", width, indent="  ")
 
 
 def _gains(plan: Plan, width: int) -> Iterator[Text]:

@@ -13,7 +13,7 @@ from math import ceil
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
-from planner.model.window import next_start
+from planner.model.window import common_start, next_start
 from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
 from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
@@ -125,6 +125,16 @@ def _fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Ma
                    why=tuple(pools[pool].windows),
                    hint=f"give the pool a window of at least {batch.minutes} minutes", places=(("rollout", "windows"),))
         for pool, batch in sorted(longest.items()) if next_start(pools[pool].windows, _ANY_WEEK, batch.minutes) is None]
+    for batch in (b for w in waves for b in w.batches if not problems):
+        named = sorted({nodes[n].pool for n in batch.nodes})
+        if common_start([pools[p].windows for p in named], _ANY_WEEK, batch.minutes) is None:
+            problems.append(Diagnostic(
+                code="windows-never-meet", subject=f"pools {', '.join(named)}",
+                summary=f"batch {batch.id} has nodes of all of them, and their windows have no {batch.minutes} minutes in "
+                        "common",
+                why=tuple(f"{p}: {'; '.join(pools[p].windows) or 'at any time'}" for p in named),
+                hint="give them a common window, or plan them one after another with select: [POOL]",
+                places=(("rollout", "windows"),)))
     if problems:
         raise ScheduleError(*problems)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from planner.model.window import next_start
+from planner.model.window import common_start
 from planner.schedule.plan import Plan
 
 # Where nothing says when a rollout begins, its expected course is told from some Monday on.
 SOME_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
-
-_TURNS = 50      # pools whose windows have met by then meet never, as far as anybody would wait
-
 
 def has_windows(plan: Plan) -> bool:
     """Tell whether any pool may be worked on at certain times only."""
@@ -32,16 +29,7 @@ def opening(plan: Plan, nodes: Iterable[str], now: datetime, minutes: int) -> da
         The moment; None where some window is too short, or the windows of two pools never meet.
     """
     pools = [limit for name in sorted({plan.nodes[n].pool for n in nodes}) if (limit := plan.pools.get(name))]
-    for _ in range(_TURNS):
-        starts = [next_start(limit.windows, now, minutes) for limit in pools]
-        known = [start for start in starts if start is not None]
-        if len(known) < len(starts):
-            return None
-        latest = max(known, default=now)
-        if latest <= now:
-            return now
-        now = latest
-    return None
+    return common_start([limit.windows for limit in pools], now, minutes)
 
 
 def first_opening(plan: Plan) -> datetime:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
-from planner.model.window import DAYS, next_start, parse_window
+from planner.model.window import DAYS, common_start, next_start, parse_window
 from planner.schedule.limits import unavailable
 from planner.schedule.verify import _spared
+from tests.schedule.fleets import world
 
 NIGHT = "Sat,Sun 02:00-06:00 Europe/Berlin"
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -86,3 +88,18 @@ def test_what_is_found_lies_in_the_window_whole(day: str, opens: int, length: in
         return
     assert start >= now
     assert any(a <= start and start + timedelta(minutes=minutes) <= b for a, b in window.intervals(start))
+
+
+def test_pools_wait_for_a_window_of_each() -> None:
+    both = [["Sat 02:00-06:00 UTC"], ["Sat 04:00-08:00 UTC"]]
+    assert common_start(both, MONDAY, 120) == datetime(2026, 1, 10, 4, tzinfo=UTC)
+    assert common_start(both, MONDAY, 121) is None
+    assert common_start([["Sat 02:00-06:00 UTC"], ["Sun 02:00-06:00 UTC"]], MONDAY, 10) is None
+
+
+def test_a_batch_whose_pools_never_share_a_window_is_refused() -> None:
+    table = {"a": {"pool": "p"}, "b": {"pool": "q"}}
+    own = {"p": {"windows": ("Sat 02:00-06:00 UTC",)}, "q": {"windows": ("Sun 02:00-06:00 UTC",)}}
+    with pytest.raises(ScheduleError) as refused:
+        world(table, None, own).schedule()
+    assert refused.value.diagnostics[0].code == "windows-never-meet"
