@@ -130,7 +130,7 @@ def _fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Ma
         if common_start([pools[p].windows for p in named], _ANY_WEEK, batch.minutes) is None:
             problems.append(Diagnostic(
                 code="windows-never-meet", subject=f"pools {', '.join(named)}",
-                summary=f"batch {batch.id} has nodes of all of them, and their windows have no {batch.minutes} minutes in "
+                summary=f"batch {batch.id} has nodes of all of them; their windows have no {batch.minutes} minutes in "
                         "common",
                 why=tuple(f"{p}: {'; '.join(pools[p].windows) or 'at any time'}" for p in named),
                 hint="give them a common window, or plan them one after another with select: [POOL]",
