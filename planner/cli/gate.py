@@ -55,11 +55,26 @@ def baseline(out: Path, output: str) -> int:
     return _finish(_run("full", {}), out, output)
 
 
-@gate.command(epilog="\b\nExample:\n  planner gate compare before.json")
+@gate.command(epilog="""\b
+Examples:
+  planner gate compare before.json
+  planner gate compare before.json after.json
+  planner gate compare before.json after.json again.json -o html > compared.html
+""")
 @click.argument("before", type=click.Path(path_type=Path))
-@_format
-def compare(before: Path, output: str) -> int:
-    """Run the full gate now and compare it with a baseline: GPUs that are gone or do not compute any more fail."""
+@click.argument("after", type=click.Path(path_type=Path), nargs=-1)
+@click.option("-o", "--output", "output", type=click.Choice(["table", "json", "html", "svg"]), default="table",
+              help="Format of what is printed; html and svg show the samples of measured baselines.")
+def compare(before: Path, after: tuple[Path, ...], output: str) -> int:
+    """Compare this machine with itself before a change: what is gone, slower or unsteady.
+
+    With one file, the full gate runs now. With more, nothing runs: the others are measurements (planner.baseline/1)
+    after the change, the first and its repetitions.
+    """
+    if after:
+        return _compare_measured(before, after, output)
+    if output in ("html", "svg"):
+        raise click.UsageError(f"-o {output} shows samples: name the measurement after the change, too")
     from planner.gates.compare import compare_reports
     from planner.report.console import format_table, print_json
 
@@ -75,6 +90,26 @@ def compare(before: Path, output: str) -> int:
         sys.stdout.write(format_table(("what", "before", "now"), found.rows) + "\n")
         _tell(verdict, reasons, judged["notes"])
     return int(CODES[verdict])
+
+
+def _compare_measured(before: Path, after: tuple[Path, ...], output: str) -> int:
+    from planner.cli.inputs import read_text
+    from planner.gates.baseline import compare as compare_baselines
+    from planner.gates.baseline import read_baseline
+    from planner.gates.verdicts import Policy, fold
+    from planner.report import compare_view as view
+    from planner.report.console import print_json
+
+    documents = [read_baseline(read_text(path), name=str(path)) for path in (before, *after)]
+    found = compare_baselines(documents[0], *documents[1:])
+    decision = fold(found.results, Policy(required={}))
+    if output == "json":
+        print_json(view.comparison_json(found, decision))
+    elif output == "table":
+        view.print_comparison(found, decision)
+    else:
+        sys.stdout.write(view.comparison_svg(found) if output == "svg" else view.comparison_html(found, decision))
+    return decision.exit_code
 
 
 def _run(profile: str, expect: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,300 @@
+"""A node before and after a change: a table for terminals, JSON, and the samples as a chart (SVG, alone or in a page).
+
+Nothing is loaded from anywhere and no script runs; every name, also one that a hostile node chose, is shown as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from statistics import median
+from typing import Any
+
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
+
+from planner.gates.baseline import Baseline, Compared, Comparison, Figure, Gpu, si, signed
+from planner.gates.failures import Verdict
+from planner.gates.statistics import Change, pooled
+from planner.gates.verdicts import Decision
+from planner.report.layout import Columns, wrapped
+from planner.report.style import STYLE
+
+# The page asks for nothing, so nothing may be loaded, whatever a name holds.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+WIDTH = 1000
+LEFT = 260          # room for labels
+RIGHT = 150         # room for what came of it
+ROW = 44
+HEAD = 40
+_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_TICKS_MOST = 10
+_REACH_LEAST = 0.06     # the limits of throughput are always in sight
+_REACH_MOST = 1.0
+_STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.SKIP: "dim", Verdict.INCONCLUSIVE: "magenta"}
+_PANELS = (("throughput", ("bandwidth", "compute", "collective")), ("latency", ("latency", "latency-async")))
+
+CHART_STYLE = """
+.cv { --ink: #1d2329; --soft: #616b75; --page: #ffffff; --line: #e1e3e0; --before: #616b75; --after: #3569a8;
+  --warned: #f5e8b8; --failed: #f3cdbb; }
+@media (prefers-color-scheme: dark) { .cv { --ink: #e4e6e3; --soft: #9aa4ac; --page: #1d2125; --line: #32383d;
+  --before: #9aa4ac; --after: #6fa3e0; --warned: #524720; --failed: #5d2f1f; } }
+.cv text { font: 13px system-ui, sans-serif; fill: var(--ink); } .cv .soft { fill: var(--soft); font-size: 12px; }
+.cv .page { fill: var(--page); } .cv .grid { stroke: var(--line); } .cv .zero { stroke: var(--soft); }
+.cv .warned { fill: var(--warned); } .cv .failed { fill: var(--failed); }
+.cv .before { fill: none; stroke: var(--before); stroke-width: 1.5; }
+.cv .after { fill: var(--after); stroke: none; }
+.cv .mb { stroke: var(--before); stroke-width: 2; } .cv .ma { stroke: var(--after); stroke-width: 3; }
+""".strip()
+
+
+def text(value: str) -> str:
+    """Return a text that HTML and SVG show as it is, on one line; what cannot be printed becomes a blank."""
+    return escape(" ".join(_plain(value).split()))
+
+
+def comparison_json(found: Comparison, decision: Decision) -> dict[str, Any]:
+    """Return the comparison as plain JSON values: conditions, each figure, the decision."""
+    return {"schema": "planner.comparison/1", "before": _taken(found.before), "after": _taken(found.after),
+            "figures": [_figure_json(row) for row in found.rows], "decision": decision.as_dict()}
+
+
+def _taken(document: Baseline) -> dict[str, Any]:
+    return {"host": document.host, "taken_at": document.taken_at.isoformat().replace("+00:00", "Z"),
+            "gate": document.gate, "kernels": document.kernels, "stand_in": document.stand_in,
+            "gpus": [{"uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver, "power_limit_w": gpu.power_limit_w,
+                      "sm_clock_mhz": gpu.sm_clock_mhz, "memory_clock_mhz": gpu.memory_clock_mhz,
+                      "temperature_c": gpu.temperature_c} for gpu in _by_uuid(document)]}
+
+
+def _figure_json(row: Compared) -> dict[str, Any]:
+    change, result = row.change, row.result
+    value: dict[str, Any] = {"gpu": row.gpu, "figure": row.figure, "unit": row.unit, "verdict": result.verdict.value,
+                             "code": result.code, "evidence": list(result.evidence)}
+    if change is not None:
+        value |= {"before": change.before, "after": change.after, "loss": change.loss, "warn": change.warn,
+                  "fail": change.fail, "noise": change.sigma, "spread_before": change.spread_before,
+                  "spread_after": change.spread_after, "unsteady": change.unsteady}
+    return value
+
+
+class CompareView:
+    """The table, laid out for the width of the terminal it is printed to."""
+
+    def __init__(self, found: Comparison, decision: Decision) -> None:
+        self._found, self._decision = found, decision
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines; rich calls this when the view is printed."""
+        width, found = options.max_width, self._found
+        yield from wrapped(_headline(found), width, style="bold")
+        header = ("figure", "before", "after", "change", "fails at", "spread", "verdict")
+        cells = [_cells(row) for row in found.rows]
+        columns = Columns([header, *cells], width=width, flexible=0, right=(1, 2, 3, 4, 5))
+        for gpu in _by_uuid(found.before):
+            yield Text("")
+            yield from wrapped(_gpu_line(gpu, found.after.gpu(gpu.uuid)), width)
+            rows = [(row, shown) for row, shown in zip(found.rows, cells, strict=True) if row.gpu == gpu.uuid]
+            if rows:
+                yield from columns.lines(header, style="dim")
+            for row, shown in rows:
+                yield from columns.lines(shown, style=_STYLES.get(row.result.verdict, "red"))
+        yield Text("")
+        decision = self._decision
+        yield from wrapped(f"verdict: {decision.verdict.value}, {decision.action.value}", width,
+                           style=_STYLES.get(decision.verdict, "red"))
+        for reason in decision.reasons:
+            yield from wrapped(reason, width, indent="  ")
+
+
+def print_comparison(found: Comparison, decision: Decision, console: Console | None = None) -> None:
+    """Write the table to stdout."""
+    (console or Console(highlight=False)).print(CompareView(found, decision), soft_wrap=True)
+
+
+def _headline(found: Comparison) -> str:
+    before, after = found.before, found.after
+    made_up = " (stand-in: no real GPU was measured)" if before.stand_in or after.stand_in else ""
+    return f"{after.host}: {before.taken_at:%Y-%m-%d %H:%M} and {after.taken_at:%Y-%m-%d %H:%M} UTC{made_up}"
+
+
+def _gpu_line(old: Gpu, new: Gpu | None) -> str:
+    drivers = old.driver if new is None or new.driver == old.driver else f"{old.driver} → {new.driver}"
+    return f"{old.uuid}  {old.name}, driver {drivers}" + ("" if new else "; it is gone")
+
+
+def _cells(row: Compared) -> tuple[str, ...]:
+    word, change, name = row.result.verdict.value, row.change, _plain(row.figure)
+    if change is None:
+        return name, "-", "-", "-", "-", "-", f"{word} {row.result.code}"
+    said = word if row.result.code == "OK" else f"{word} {row.result.code}"
+    return (name, si(change.before, _plain(row.unit)), si(change.after, _plain(row.unit)), signed(change),
+            _limit(row.before, change), f"{100 * change.spread_before:.1f} → {100 * change.spread_after:.1f} %", said)
+
+
+def _limit(figure: Figure | None, change: Change) -> str:
+    sign = "−" if figure is None or figure.better == "higher" else "+"
+    return f"{sign}{100 * change.fail:.1f} %"
+
+
+def _plain(value: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in value)
+
+
+def _by_uuid(document: Baseline) -> list[Gpu]:
+    return sorted(document.gpus, key=lambda gpu: gpu.uuid)
+
+
+# --- the chart
+
+
+def comparison_svg(found: Comparison) -> str:
+    """Return the samples as one SVG file, readable alone, in light and dark."""
+    rows = [row for row in found.rows if row.before is not None or row.after is not None]
+    lines: list[str] = []
+    top = 54
+    for title, kinds in _PANELS:
+        panel = [row for row in rows if _shown(row).kind in kinds]
+        if panel:
+            lines += _panel(title, panel, top, many=len(found.before.gpus) > 1)
+            top += HEAD + ROW * len(panel) + 14
+    height = top + 6
+    legend = "after, as difference from the median before; bars: medians; shaded: warning and failure"
+    head = f'xmlns="http://www.w3.org/2000/svg" class="cv" viewBox="0 0 {WIDTH} {height}"'
+    return "\n".join([
+        f'<svg {head} role="img" aria-label="Samples before and after">',
+        f"<style>{CHART_STYLE}</style>", f'<rect class="page" width="{WIDTH}" height="{height}"/>',
+        f'<text x="8" y="22">{text(_headline(found))}</text>',
+        '<circle class="before" cx="14" cy="40" r="3.5"/><text class="soft" x="24" y="44">before</text>',
+        f'<circle class="after" cx="84" cy="40" r="3.5"/><text class="soft" x="94" y="44">{legend}</text>',
+        *lines, "</svg>"]) + "\n"
+
+
+def _shown(row: Compared) -> Figure:
+    figure = row.before or row.after
+    assert figure is not None, "rows without a figure are left out"
+    return figure
+
+
+class _Axis:
+    """Differences from the median before, as fractions, on pixels; what is beyond the ends is drawn at the ends."""
+
+    def __init__(self, rows: Sequence[Compared]) -> None:
+        far = [abs(share) for row in rows for share in (*_shares(row, row.before), *_shares(row, row.after))]
+        limits = [row.change.fail for row in rows if row.change]
+        wanted = max([_REACH_LEAST, *(1.1 * share for share in far), *(1.2 * limit for limit in limits)])
+        self.reach = min(_REACH_MOST, wanted)
+        self._middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+        self._scale = (WIDTH - LEFT - RIGHT) / 2 / self.reach
+
+    def x(self, share: float) -> float:
+        """Return the place of a fraction."""
+        return round(self._middle + max(-self.reach, min(self.reach, share)) * self._scale, 1)
+
+    def ticks(self) -> Iterator[float]:
+        """Yield the fractions that are labelled."""
+        step = next((t for t in _TICKS if 2 * self.reach / t <= _TICKS_MOST), _TICKS[-1])
+        most = int(self.reach / step + 1e-9)
+        yield from (number * step for number in range(-most, most + 1))
+
+
+def _shares(row: Compared, figure: Figure | None) -> list[float]:
+    """Return the samples as differences from the median before, or from their own where there is none before."""
+    if figure is None:
+        return []
+    base = median(pooled((row.before or figure).samples))
+    return [value / base - 1 for value in pooled(figure.samples)]
+
+
+def _panel(title: str, rows: Sequence[Compared], top: int, *, many: bool) -> Iterator[str]:
+    axis, bottom = _Axis(rows), top + HEAD + ROW * len(rows)
+    yield f'<text x="8" y="{top + 26}" font-weight="600">{title}</text>'
+    for tick in axis.ticks():
+        x, name = axis.x(tick), "zero" if tick == 0 else "grid"
+        yield f'<line class="{name}" x1="{x}" y1="{top + HEAD - 8}" x2="{x}" y2="{bottom}"/>'
+        label = "0" if tick == 0 else f"{100 * tick:+.4g} %".replace("-", "−")
+        yield f'<text class="soft" x="{x}" y="{top + 24}" text-anchor="middle">{label}</text>'
+    for number, row in enumerate(rows):
+        yield from _strip(row, axis, top + HEAD + ROW * number, many=many)
+
+
+def _strip(row: Compared, axis: _Axis, top: int, *, many: bool) -> Iterator[str]:
+    figure, change, result = _shown(row), row.change, row.result
+    if change is not None:
+        worse = -1 if figure.better == "higher" else 1
+        for name, start, end in (("warned", change.warn, change.fail), ("failed", change.fail, axis.reach)):
+            left, right = sorted((axis.x(worse * start), axis.x(worse * end)))
+            size = f'width="{round(right - left, 1)}" height="{ROW - 6}"'
+            if right > left:
+                yield f'<rect class="{name}" x="{left}" y="{top + 2}" {size}/>'
+    which = f'<tspan class="soft"> {text(_cut(row.gpu, -12))}</tspan>' if many else ""
+    full = text(f"{row.figure} of {row.gpu}")
+    yield f'<text x="8" y="{top + 18}">{text(_cut(row.figure, 22))}{which}<title>{full}</title></text>'
+    yield f'<text class="soft" x="8" y="{top + 34}">{text(_medians(row))}</text>'
+    for kind, bar, middle, part in (("before", "mb", top + 13, row.before), ("after", "ma", top + 29, row.after)):
+        shares = _shares(row, part)
+        for place, share in enumerate(shares):
+            # Neighbours are set apart up and down, so that equal samples are seen as several.
+            yield f'<circle class="{kind}" cx="{axis.x(share)}" cy="{middle + place % 3 * 3 - 3}" r="3"/>'
+        if shares:
+            x = axis.x(median(shares))
+            yield f'<line class="{bar}" x1="{x}" y1="{middle - 8}" x2="{x}" y2="{middle + 8}"/>'
+    what = signed(change) if change else "-"
+    yield f'<text x="{WIDTH - RIGHT + 12}" y="{top + 18}">{what} {result.verdict.value}</text>'
+    if result.code != "OK":
+        yield f'<text class="soft" x="{WIDTH - RIGHT + 12}" y="{top + 34}">{text(result.code)}</text>'
+
+
+def _cut(name: str, most: int) -> str:
+    """Return the first characters of a name that is too long, the last ones where ``most`` is negative."""
+    if len(name) <= abs(most):
+        return name
+    return name[:most - 1] + "…" if most > 0 else "…" + name[most + 1:]
+
+
+def _medians(row: Compared) -> str:
+    parts = [si(median(pooled(part.samples)), part.unit) if part else "-" for part in (row.before, row.after)]
+    return " → ".join(parts)
+
+
+# --- the page
+
+
+def comparison_html(found: Comparison, decision: Decision) -> str:
+    """Return one page: the verdict, the chart, the figures, the conditions."""
+    rows = [(row.gpu, *_cells(row)) for row in found.rows]
+    header = ("GPU", "figure", "before", "after", "change", "fails at", "spread", "verdict")
+    both = [(when, gpu) for when, document in (("before", found.before), ("after", found.after))
+            for gpu in _by_uuid(document)]
+    conditions = [(gpu.uuid, when, gpu.name, gpu.driver, f"{gpu.power_limit_w:g} W",
+                   f"{gpu.sm_clock_mhz:g} / {gpu.memory_clock_mhz:g} MHz", f"{gpu.temperature_c:g} °C",
+                   ", ".join((*gpu.throttled, *gpu.foreign)) or "-") for when, gpu in both]
+    stated = ("GPU", "when", "model", "driver", "power cap", "clocks", "temperature", "disturbed by")
+    good = decision.verdict is Verdict.PASS
+    return "\n".join([
+        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="color-scheme" content="light dark">', f"<title>{text(found.after.host)}: before and after</title>",
+        f"<style>{STYLE}</style>", "</head>", "<body>", "<main>",
+        f"<header><p class=kicker>Before and after</p><h1>{text(_headline(found))}</h1></header>",
+        f'<p{"" if good else " class=warns"}>Verdict: <b>{decision.verdict.value}</b>, {decision.action.value}.</p>',
+        *_list(decision.reasons),
+        f'<section><h2>Samples</h2><div class="chart">{comparison_svg(found)}</div></section>',
+        "<section><h2>Figures</h2>", *_table(header, rows), "</section>",
+        "<section><h2>Conditions</h2>", *_table(stated, conditions), "</section>", "</main>", "</body>", "</html>",
+    ]) + "\n"
+
+
+def _list(items: Iterable[str]) -> Iterator[str]:
+    listed = [f"<li>{text(item)}</li>" for item in items]
+    if listed:
+        yield f"<ul>{''.join(listed)}</ul>"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield '<div class="wide"><table><tr>' + "".join(f"<th>{name}</th>" for name in header) + "</tr>"
+    for row in rows:
+        yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>"
+    yield "</table></div>"

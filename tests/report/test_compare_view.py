@@ -1,0 +1,177 @@
+"""Before and after for people: the same bytes each time, nothing loaded, and no name is more than text."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from planner.cli.gate import gate
+from planner.errors import InputError
+from planner.gates.baseline import Comparison, compare
+from planner.gates.verdicts import Decision, Policy, fold
+from planner.report.compare_view import CompareView, comparison_html, comparison_json, comparison_svg
+from tests.gates.nodes import after, document, edited, parsed
+
+GOLDEN = Path(__file__).parent / "golden"
+FIGURES = ("copy_device", "copy_to_host", "wmma_f16", "launch_sync")
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "</style><script>alert(1)</script>\"'&\u202ex"
+
+
+def both(loss: float = 0.15, **changed: Any) -> tuple[Comparison, Decision]:
+    """Return two GPUs, of which the second lost ``loss``; made-up measurements, and marked as such."""
+    later = after(gpus=2, figures=FIGURES)
+    later["gpus"][1] = after("slow", gpus=2, loss=loss, figures=FIGURES)["gpus"][1]
+    later["gpus"][0]["driver"] = "590.44.01"
+    later |= changed
+    found = compare(parsed(document(gpus=2, figures=FIGURES)), parsed(later))
+    return found, fold(found.results, Policy(required={}))
+
+
+def table(found: Comparison, decision: Decision, width: int = 100) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, highlight=False, color_system=None).print(CompareView(found, decision),
+                                                                                soft_wrap=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["compare.svg", "compare.html", "compare.txt"])
+def test_the_golden_files_are_what_is_made(name: str) -> None:
+    found, decision = both()
+    made = {"compare.svg": lambda: comparison_svg(found), "compare.html": lambda: comparison_html(found, decision),
+            "compare.txt": lambda: table(found, decision)}[name]()
+    assert made == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_chart_holds_every_sample_and_both_medians() -> None:
+    root = ElementTree.fromstring(comparison_svg(both()[0]))
+    for kind, bar in (("before", "mb"), ("after", "ma")):
+        circles = [c for c in root.iter(f"{SVG}circle") if c.get("class") == kind]
+        assert len(circles) == 2 * len(FIGURES) * 10 + 1        # ten samples each, and the legend
+        assert len([c for c in root.iter(f"{SVG}line") if c.get("class") == bar]) == 2 * len(FIGURES)
+
+
+def test_nothing_leaves_the_chart_whatever_the_samples() -> None:
+    wild = after()
+    wild["gpus"][0]["figures"][0]["samples"] = [[1e-300, 1.0, 1e300, 1e13, 1e12]] * 2
+    root = ElementTree.fromstring(comparison_svg(compare(parsed(document()), parsed(wild))))
+    assert all(0 <= float(c.get("cx", "-1")) <= 1000 for c in root.iter(f"{SVG}circle"))
+    assert "nan" not in ElementTree.tostring(root, encoding="unicode")
+
+
+def test_limits_are_shaded_on_the_worse_side() -> None:
+    root = ElementTree.fromstring(comparison_svg(both()[0]))
+    places = [float(r.get("x", "0")) for r in root.iter(f"{SVG}rect") if r.get("class") == "failed"]
+    middle = 260 + (1000 - 260 - 150) / 2
+    assert len([x for x in places if x < middle]) == 6      # throughput of two GPUs
+    assert len([x for x in places if x > middle]) == 2      # latency
+
+
+def test_light_and_dark_are_both_there_and_nothing_is_loaded() -> None:
+    found, decision = both()
+    for made in (comparison_svg(found), comparison_html(found, decision)):
+        assert "prefers-color-scheme: dark" in made
+        assert not re.search(r"(?:src|href)=|url\(|@import|<script", made)
+        assert set(re.findall(r"https?://[^\s\"'<]+", made)) == {"http://www.w3.org/2000/svg"}
+
+
+def hostile() -> Comparison:
+    """Return a comparison in which every name of the node is an attack."""
+    values = []
+    for value in (document(figures=FIGURES[:1]), after(figures=FIGURES[:1])):
+        for path in (("host",), ("gate",), ("kernels",), ("gpus", 0, "uuid"), ("gpus", 0, "name"),
+                     ("gpus", 0, "driver"), ("gpus", 0, "figures", 0, "name"), ("gpus", 0, "figures", 0, "unit")):
+            value = edited(value, *path, to=HOSTILE)
+        value["gpus"][0]["foreign"] = [HOSTILE]
+        values.append(parsed(value))
+    return compare(*values)
+
+
+def test_hostile_names_are_text() -> None:
+    found = hostile()
+    decision = fold(found.results, Policy(required={}))
+    page = comparison_html(found, decision)
+    assert "<script" not in page
+    assert page.count("</style>") == 2
+    assert "\u202e" not in page
+    root = ElementTree.fromstring(comparison_svg(found))
+    known = {"svg", "style", "rect", "text", "tspan", "title", "circle", "line"}
+    assert {e.tag.removeprefix(SVG) for e in root.iter()} <= known
+    assert "\u202e" not in table(found, decision)
+    json.dumps(comparison_json(found, decision), allow_nan=False)
+
+
+def test_a_lone_surrogate_is_refused_before_it_can_break_an_output() -> None:
+    with pytest.raises(InputError):
+        parsed(edited(document(), "host", to="gpu-\ud800"))
+
+
+def test_json_says_what_the_table_says() -> None:
+    found, decision = both()
+    value = comparison_json(found, decision)
+    assert value["schema"] == "planner.comparison/1"
+    assert value["decision"]["verdict"] == "fail"
+    slow = [f for f in value["figures"] if f["code"] == "PERF_DROP"]
+    assert {f["gpu"] for f in slow} == {"GPU-gpu-17-1"}
+    assert all(0.13 < f["loss"] < 0.17 and f["fail"] == 0.05 for f in slow)
+
+
+def test_a_gpu_that_is_gone_is_in_the_table() -> None:
+    found = compare(parsed(document(gpus=2)), parsed(after(gpus=1)))
+    shown = table(found, fold(found.results, Policy(required={})))
+    assert "it is gone" in shown
+    assert "GPU_MISSING" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_lines_have_no_blanks_at_their_ends(width: int) -> None:
+    assert not [line for line in table(*both(), width).splitlines() if line != line.rstrip()]
+
+
+# --- the verb
+
+
+def invoke(tmp_path: Path, *documents: dict[str, Any], output: str = "table") -> Any:
+    names = []
+    for number, value in enumerate(documents):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(value), encoding="utf-8")
+        names.append(str(path))
+    return CliRunner().invoke(gate, ["compare", *names, "-o", output], standalone_mode=False)
+
+
+@pytest.mark.parametrize(("later", "code"), [
+    (after(), 0), (after(loss=0.15), 7), ({**after(), "gate": "2"}, 8),
+    (edited(after(), "gpus", 0, "figures", 0, to=...), 1)])
+def test_the_verb_ends_with_the_code_of_the_decision(tmp_path: Path, later: dict[str, Any], code: int) -> None:
+    assert invoke(tmp_path, document(), later).return_value == code
+
+
+def test_a_failure_that_repeats_asks_for_quarantine(tmp_path: Path) -> None:
+    slow = after(loss=0.15)
+    found = [invoke(tmp_path, document(), *[slow] * count, output="json") for count in (1, 2)]
+    assert [json.loads(r.output)["decision"]["action"] for r in found] == ["retry-after-idle", "quarantine"]
+
+
+@pytest.mark.parametrize(("output", "start"), [("table", "gpu-17: 2026"), ("json", "{"), ("html", "<!doctype html>"),
+                                               ("svg", "<svg xmlns")])
+def test_each_format_is_printed(tmp_path: Path, output: str, start: str) -> None:
+    assert invoke(tmp_path, document(), after(), output=output).output.startswith(start)
+
+
+def test_what_is_no_baseline_is_refused_by_name(tmp_path: Path) -> None:
+    found = invoke(tmp_path, document(), {"schema": "planner.gate-result/1"})
+    assert isinstance(found.exception, InputError)
+    assert "1.json" in found.exception.diagnostics[0].subject
+
+
+def test_charts_of_one_file_are_a_wrong_command_line(tmp_path: Path) -> None:
+    assert "shows samples" in str(invoke(tmp_path, document(), output="svg").exception)
