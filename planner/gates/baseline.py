@@ -38,7 +38,8 @@ AGE_DAYS_MOST = 30
 TEXT_MOST = 64 * 1024 * 1024
 
 _Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+# From a picosecond to a zettabyte a second: whatever lies outside was not measured, and its quotients may overflow.
+_Positive = Annotated[float, Field(ge=1e-12, le=1e21, allow_inf_nan=False, strict=True)]
 _Group = Annotated[tuple[_Positive, ...], Field(max_length=10_000)]
 
 

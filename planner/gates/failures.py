@@ -234,6 +234,27 @@ _ROWS = (
 FAILURES: Mapping[str, Failure] = MappingProxyType({row.code: row for row in _ROWS})
 
 
+# What the driver API, NVML and the kernel log say, as codes of the table. 46 and 805 are of MPS only where it runs, and
+# 999 speaks of nvidia_uvm only where NVML works; the caller knows.
+_CUDA = {2: "MEMORY_SHORT", 46: "MPS_BAD", 100: "DRV_NOT_LOADED", 209: "NO_KERNEL_IMAGE", 214: "ECC_UNCORRECTED",
+         218: "GATE_BUG", 221: "JIT_MISSING", 222: "PTX_TOO_NEW", 802: "FABRIC_NOT_READY", 803: "DRV_LIB_MISMATCH",
+         804: "COMPAT_BAD", 805: "MPS_BAD", 999: "UVM_MISSING"}
+_NVML = {9: "DRV_NOT_LOADED", 15: "GPU_LOST", 16: "GPU_RESET_REQUIRED", 18: "DRV_LIB_MISMATCH"}
+_XID = {79: "GPU_LOST", **dict.fromkeys((13, 31, 43, 45), "XID_APP"),
+        **dict.fromkeys((48, 63, 64, 74, 94, 95, 119, 120), "XID_CRITICAL")}
+_SOURCES: Mapping[str, Mapping[int, str]] = MappingProxyType({"cuda": _CUDA, "nvml": _NVML, "xid": _XID})
+
+
+def code_of(source: str, number: int) -> str:
+    """Return the code for an error number.
+
+    Args:
+        source: cuda (a CUresult), nvml (an nvmlReturn) or xid (of one of our own processes, or with no process).
+        number: The number; one that the table does not know is ``UNKNOWN_CODE``, which halts.
+    """
+    return _SOURCES[source].get(number, "UNKNOWN_CODE")
+
+
 def failure(code: str) -> Failure:
     """Return the row of a code; a code that is not known counts as the worst: it fails and halts."""
     return FAILURES.get(code, FAILURES["UNKNOWN_CODE"])

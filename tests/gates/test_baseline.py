@@ -61,7 +61,8 @@ def test_each_missing_key_is_named(path: tuple[str | int, ...]) -> None:
 @pytest.mark.parametrize(("path", "value"), [
     ((*FIRST, 0, 0), 0.0), ((*FIRST, 0, 0), -1.0), ((*FIRST, 0, 0), True), ((*FIRST, 0, 0), "4260"),
     ((*FIRST, 0, 0), None), ((*FIRST, 0, 0), float("nan")), ((*FIRST, 0, 0), float("inf")), ((*FIRST, 0), [1.0] * 4),
-    ((*FIRST, 0, 0), 10**400), (FIRST, []), (FIRST, {}), ((*FIRST, 0), [1.0] * 10_001),
+    ((*FIRST, 0, 0), 10**400), ((*FIRST, 0, 0), 1e-300), ((*FIRST, 0, 0), 1e300), (FIRST, []), (FIRST, {}),
+    ((*FIRST, 0), [1.0] * 10_001),
     (("gpus", 0, "power_limit_w"), 0.0), (("taken_at",), "yesterday"),
     (("taken_at",), "2026-11-24T10:00:00"), (("gpus", 0, "name"), "x" * 200), (("host",), "a\x1b[2Jb"),
     (("gpus", 0, "temperature_c"), 1e9), (("gpus", 0, "figures", 0, "class"), "speed"),

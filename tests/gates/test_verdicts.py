@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import ExitCode
-from planner.gates.failures import EXIT_CODES, FAILURES, LIGHTEST_FIRST, WORST_FIRST, Action, Kind, Verdict, failure
+from planner.gates.failures import (
+    EXIT_CODES,
+    FAILURES,
+    LIGHTEST_FIRST,
+    WORST_FIRST,
+    Action,
+    Kind,
+    Verdict,
+    code_of,
+    failure,
+)
 from planner.gates.verdicts import Decision, GateResult, Policy, fold, read_result, settle
 
 NOTHING_ASKED = Policy(required={})
@@ -92,6 +104,24 @@ def test_each_tabled_failure_comes_to_its_verdict_action_and_exit_code(code: str
 def test_an_unknown_code_is_the_worst() -> None:
     assert failure("FROM_THE_FUTURE").code == "UNKNOWN_CODE"
     assert decided(result("FROM_THE_FUTURE")) == ("fail", "halt", 7)
+
+
+@pytest.mark.parametrize(("source", "words"), [("cuda", "CUDA|cuInit"), ("nvml", "NVML"), ("xid", "Xid")])
+def test_numbers_lead_to_the_rows_that_name_them(source: str, words: str) -> None:
+    named = [(int(number), code) for code, row in FAILURES.items()
+             for listed in re.findall(rf"(?:{words}) ([0-9]+(?:(?:, | or )[0-9]+)*)", row.seen_as)
+             for number in re.findall("[0-9]+", listed)]
+    named = [pair for pair in named if pair != (79, "XID_CRITICAL")]      # the row of a lost GPU says more
+    assert len(named) >= 4
+    assert [(number, code_of(source, number)) for number, _ in named] == named
+    assert code_of(source, 31337) == "UNKNOWN_CODE"
+
+
+def test_the_documented_table_is_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gate-verdicts.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if re.match(r"\| `[A-Z_0-9]+` \|", line)]
+    assert rows == [f"| `{r.code}` | {r.verdict.value} | {r.seen_as} | {r.cause} | {r.remedy} | "
+                    f"{', '.join(a.value for a in r.actions)} | {r.exit_code} |" for r in FAILURES.values()]
 
 
 # --- skip, error and silence are no pass
