@@ -15,7 +15,7 @@ from planner.documents import parse_yaml
 Raw = list[tuple[str, dict[str, Any]]]
 
 # What a validator of plans looks at. Messages, releases and models of GPUs are most of the text.
-_SECTIONS = ("components", "moves", "families", "lockstep", "claims")
+_SECTIONS = ("components", "moves", "families", "lockstep", "claims", "packages")
 
 
 def raw_matrices(overlays: tuple[Path, ...]) -> Raw:
@@ -26,7 +26,8 @@ def raw_matrices(overlays: tuple[Path, ...]) -> Raw:
     """
     files = [p for folder in (data_dir("matrices"), *overlays) for p in sorted(folder.glob("*.yml"))]
     texts = [(p, p.read_bytes()) for p in files]
-    digest = hashlib.sha256(b"\0".join(part for p, data in texts for part in (str(p).encode(), data))).hexdigest()
+    named = (part for p, data in texts for part in (str(p).encode(), data))
+    digest = hashlib.sha256(b"\0".join((" ".join(_SECTIONS).encode(), *named))).hexdigest()
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(root) / "planner" / "raw" / f"{digest}.json"
     with suppress(OSError, ValueError):

@@ -65,19 +65,30 @@ def _carried(step: Step, component: str, state: State, rules: Rules) -> Iterator
         yield f"{component} has nothing to come with: there is no {carrier}"
 
 
-def told_by_hand(step: Step, after: State, rules: Rules) -> Iterator[str]:
-    """Yield what is wrong with the instructions and proofs of a hand-over; of any other step, that it has them."""
+def told_by_hand(step: Step, after: State, rules: Rules, *, back: bool = False) -> Iterator[str]:
+    """Yield what is wrong with the instructions and proofs of a hand-over; of any other step, that it has them.
+
+    Args:
+        step: Just made.
+        after: The state that it leaves.
+        rules: Raw matrices.
+        back: Whether it is a step of the way back. None of these ends a plan: what was there before is known.
+    """
     move = rules.moves.get(step.move)
     if move is None:
         return
-    if move.get("act", "packages") != "handover":
+    by_hand = move.get("act", "packages") == "handover"
+    if back and step.ends and (by_hand or not move.get("ends")):
+        yield "ends the plan"
+    if not by_hand:
         if step.handover or step.instructions or step.proofs:
             yield f"is handed over, although packages make the move {step.move}"
         return
     if not step.handover or step.packages.manager != "none" or step.packages.install or step.packages.remove:
         yield "is not handed over, although no package manager makes this move"
-    told = tuple(_filled(text, step) for text in move.get("instructions") or ())
-    if tuple(step.instructions or ()) != told:
+    told = tuple(_filled(text, step) for text in move.get("undo" if back else "instructions") or ())
+    unknown = back and not told and bool(step.instructions)     # no way is known, and the step says so in words
+    if tuple(step.instructions or ()) != told and not unknown:
         yield "its instructions are not those of the matrices"
     proofs = {p.component: p for p in step.proofs or ()}
     for change in step.changes:

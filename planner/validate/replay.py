@@ -10,16 +10,18 @@ from fnmatch import fnmatchcase
 from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
 from planner.validate.handover import legal_move, told_by_hand
-from planner.validate.rules import RawMatrices, Rules, compare, in_range
+from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
+from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost
 
 
 def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[str, ...]:
     """Return every violation found by replaying the plan's paths, as sentences; empty means valid.
 
     Checked for each cohort: steps change what they say from what is there; every intermediate state breaks nothing
-    that the start did not break (accepted names apart); the last state breaks nothing; the target's wishes for every
-    pool of the cohort are met; each step names the packages it changes; what needs a reboot reboots; the way back
-    returns to the start.
+    that the start did not break (accepted names apart), on the way back as well; the last state breaks nothing; the
+    target's wishes for every pool of the cohort are met, default links included; each step names the packages it
+    changes; what needs a reboot reboots; minutes and costs are those of the moves; the way back returns to the start,
+    and only what boots or is handed over goes back by hand.
     """
     rules = Rules(matrices)
     accepted = {a.risk for a in target.accept}
@@ -30,6 +32,7 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
             own = target.pools.get(pool)
             want = {**target.want, **(own.want if own else {})}
             found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal, rules)]
+            found += [f"{cohort.id}, pool {pool}: {text}" for text in mislinked(cohort, want, rules)]
     listed = [n for c in plan.cohorts for n in c.nodes]
     if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
         found.append("cohorts and nodes of the plan do not match")
@@ -44,27 +47,40 @@ def seal_of(plan: Plan) -> str:
 
 
 def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
+    yield from misnamed(cohort, rules)
     state: dict[str, tuple[str, ...]] = dict(cohort.start)
-    inherited = rules.broken(state)
+    states: list[State] = []
     for number, step in enumerate(cohort.steps, start=1):
         yield from (f"step {step.id}: {text}" for text in legal_move(step, state, cohort.start, rules))
         yield from (f"step {step.id}: {text}" for text in _apply(step, state, rules))
         yield from (f"step {step.id}: {text}" for text in told_by_hand(step, state, rules))
         if step.ends and number < len(cohort.steps):
             yield f"step {step.id}: ends the plan, yet steps follow it"
-        worse = {b for b in rules.broken(state) if b not in inherited and not rules.names_of(b[0]) & accepted}
-        yield from (f"after step {step.id}: {rule} is broken ({', '.join(values) or 'no value'})"
-                    for rule, values in sorted(worse))
+        yield from (f"after step {step.id}: {text}" for text in _worse(state, cohort.start, rules, accepted))
+        states.append(dict(state))
     if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.goal.items() if v}:
         yield "the steps do not lead to the goal that the plan states"
     left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted}
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
-    if cohort.way_back:
-        for step in cohort.way_back:
-            by_hand = step.packages.manager == "none" and (cohort.no_return_after is not None or bool(step.handover))
-            yield from (f"way back, {text}" for text in _apply(step, state, rules, by_hand=by_hand))
-        if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
-            yield "the way back does not lead to the start"
+    yield from misstated_cost(cohort, states, rules, accepted)
+    yield from (f"way back, {text}" for text in _replay_back(cohort, state, rules, accepted))
+    if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
+        yield "the way back does not lead to the start"
+
+
+def _replay_back(cohort: Cohort, state: dict[str, tuple[str, ...]], rules: Rules, accepted: set[str]) -> Iterator[str]:
+    """Yield what is wrong on the way back; ``state`` is the goal, and in the end what the way back leads to."""
+    for step in cohort.way_back:
+        by_hand = left_to_people(step, cohort, rules)
+        yield from (f"{text} ({step.id})" for text in _apply(step, state, rules, by_hand=by_hand))
+        yield from (f"{text} ({step.id})" for text in told_by_hand(step, state, rules, back=True))
+        yield from (f"after {step.id}: {text}" for text in _worse(state, cohort.start, rules, accepted))
+
+
+def _worse(state: State, start: State, rules: Rules, accepted: set[str]) -> Iterator[str]:
+    """Yield what a state breaks that the start did not break, accepted names apart."""
+    worse = {b for b in rules.broken(state) - rules.broken(start) if not rules.names_of(b[0]) & accepted}
+    yield from (f"{rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(worse))
 
 
 def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_hand: bool = False) -> Iterator[str]:
@@ -74,6 +90,8 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         return
     if step.disruption != move["disruption"]:
         yield f"disruption {step.disruption}, but the move {step.move} needs {move['disruption']}"
+    if step.minutes != float(move["minutes"]):
+        yield f"{step.minutes} minutes, but the move {step.move} takes {move['minutes']}"
     if step.disruption == "reboot" and not step.quick_gate:
         yield "reboots without a gate after it"
     if not step.packages.install and not step.packages.remove and not by_hand and not step.handover:
@@ -84,6 +102,8 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         values = state.get(change.component, ())
         if change.from_ and not any(compare(change.from_, v) == 0 for v in values):
             yield f"{change.component} {change.from_} is not installed before it"
+        if values and not change.from_ and not rules.many(change.component):
+            yield f"{change.component} {' '.join(values)} is installed before it, and it says that there is none"
         kept = tuple(v for v in values if rules.many(change.component) and compare(v, change.from_ or "") != 0)
         state[change.component] = (*kept, change.to) if change.to else kept
         if len(state[change.component]) > 1:

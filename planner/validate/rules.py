@@ -82,7 +82,7 @@ class Rules:
 
     def __init__(self, files: RawMatrices) -> None:
         tables: dict[str, dict[str, Mapping[str, Any]]] = {
-            k: {} for k in ("components", "moves", "families", "lockstep", "claims")}
+            k: {} for k in ("components", "moves", "families", "lockstep", "claims", "packages")}
         for _, raw in files:
             for section, table in tables.items():
                 for entry in raw.get(section) or ():
@@ -90,6 +90,8 @@ class Rules:
                     table[entry["name"]] = entry
         self.components, self.moves = tables["components"], tables["moves"]
         self.families, self.lockstep = tables["families"], tables["lockstep"]
+        self.packages = tables["packages"]
+        self._boots = {p["component"] for p in self.packages.values() if p.get("boot_entries")}
         self.claims = [c for c in tables["claims"].values() if not c.get("tombstone")]
         self._judged: dict[object, frozenset[tuple[str, tuple[str, ...]]]] = {}
 
@@ -100,6 +102,10 @@ class Rules:
     def text(self, component: str) -> bool:
         """Tell whether a component's values are words, not versions."""
         return bool(self.components.get(component, {}).get("values", "version") == "text")
+
+    def boots(self, component: str) -> bool:
+        """Tell whether versions of a component lie beside each other and the boot loader chooses among them."""
+        return component in self._boots
 
     def value_meets(self, component: str, value: str, condition: Any) -> bool:
         """Tell whether one value meets one condition as written in the file."""
