@@ -314,9 +314,10 @@ def test_an_older_version_is_found_when_the_newest_lack_their_companion(tmp_path
     assert cohort["goal"]["driver"] == cohort["goal"]["fabric_manager"] == ["580.159.04"]
 
 
-@pytest.mark.parametrize(("size", "sets"), [(1, 1), (100, 12), (5000, 20)])
-def test_benchmark_fleets_share_their_fact_sets(size: int, sets: int) -> None:
-    """The benchmark plans as many nodes as it says, on a dozen stacks, and large fleets on a score."""
+@pytest.mark.parametrize(("size", "sets", "kinds"), [(1, 1, 1), (100, 12, 12), (1000, 20, 100), (5000, 20, 100)])
+def test_benchmark_fleets_share_their_fact_sets(size: int, sets: int, kinds: int) -> None:
+    """The benchmark plans as many nodes as it says, on a dozen stacks; large fleets on 20, with 5 sets of runtimes."""
     document = plan_benchmark.make_facts(size, load_facts(ROOT / "examples/01-two-generations/facts.json"))
     assert (len(document.nodes), len(document.fact_sets)) == (size, sets)
     assert {n.facts for n in document.nodes} == set(document.fact_sets)
+    assert len({(n.facts, n.declared["workload_runtimes"]) for n in document.nodes}) == kinds
