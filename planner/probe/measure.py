@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import hashlib
 import statistics
+import struct
 import time
 from typing import Any, Callable
 
@@ -28,6 +29,7 @@ RATIO_THREADS = 512
 WARP_WORDS = 1024           # four 16x16 results of one warp
 WMMA_OPERATIONS = 4 * 2 * 16 ** 3       # of one warp in one round
 CHAINS = 16
+STAMPS = 4                  # cycle counts that one warp of planner_ratio writes
 WARM_UP_MS, WARM_UP_LAUNCHES = 40.0, 20     # clocks rise within tens of milliseconds of load
 _ALL_BITS = 0xFFFFFFFF
 _u32, _f32 = ctypes.c_uint32, ctypes.c_float
@@ -149,16 +151,18 @@ def measure_host_copy(session: Session, nonce: Nonce, sizes: dict[str, int]) -> 
         assert host.value is not None
         ctypes.memset(host.value, POISON & 0xFF, size)
         session.timed_ms(to_host)
-        cpu, samples = time.process_time(), {}
+        samples = {}
         samples["d2h_gbps"] = [_gbps(size, session.timed_ms(to_host)) for _ in range(sizes["samples"])]
-        cpu = time.process_time() - cpu
         digest = hashlib.sha256(memoryview((ctypes.c_char * size).from_address(host.value))).hexdigest()
         session.set_words(device, POISON, words)
         session.timed_ms(to_device)
-        again = time.process_time()
         samples["h2d_gbps"] = [_gbps(size, session.timed_ms(to_device)) for _ in range(sizes["samples"])]
-        cpu += time.process_time() - again
-        samples["copy_cpu_us"] = [round(cpu * 1e6 / (2 * sizes["samples"]), 3)]
+        samples["copy_cpu_us"] = []
+        for _ in range(sizes["samples"]):       # of asking for one; waiting turns in circles and would hide it
+            cpu = time.process_time()
+            to_device()
+            samples["copy_cpu_us"].append(round((time.process_time() - cpu) * 1e6, 3))
+            session.synchronize()
         report.clear()
         session.launcher(total, blocks, THREADS, device, _u32(words), report.address)()
         return samples, {"sha256": digest, "sums": [report.read()[:3]]}
@@ -173,10 +177,11 @@ def measure_launch(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(launches):
             empty()
+        cpu = time.process_time() - cpu         # waiting turns in circles and would hide it
         session.synchronize()
         if number:      # the first is the warm-up
             samples["launch_async_us"].append(round((time.perf_counter() - wall) * 1e6 / launches, 3))
-            samples["launch_cpu_us"].append(round((time.process_time() - cpu) * 1e6 / launches, 3))
+            samples["launch_cpu_us"].append(round(cpu * 1e6 / launches, 3))
     for _ in range(sizes["singles"]):
         wall = time.perf_counter()
         empty()
@@ -196,6 +201,7 @@ def measure_fma(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
     with session.report() as report:
         run = session.launcher(session.function("core", "planner_fma"), blocks, THREADS, _u32(nonce.seed("fma")),
                                _u32(rounds), _f32(1.0), _f32(_step(nonce, "fma")), report.address)
+        report.clear()
         _warm_up(session, run)
         operations = 2.0 * CHAINS * rounds * blocks * THREADS
         samples = [_tera(operations, session.timed_ms(run)) for _ in range(sizes["samples"])]
@@ -236,27 +242,37 @@ def measure_ratio(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
                  2.0 * CHAINS * sizes["fma_rounds"] * RATIO_THREADS)
     samples: dict[str, list[float]] = {"ratio_f16_per_fma": [], "wmma_f16_flop_per_cycle": [], "fma_flop_per_cycle": []}
     with _matrices(session, nonce, "f16") as (left, right), session.memory(4 * WARP_WORDS * warps) as out, \
-            session.report() as report, session.memory(8 * sms) as cycles:
+            session.report() as report, session.memory(8 * STAMPS * warps) as stamps:
         run = session.launcher(function, sms, RATIO_THREADS, left, right, out, _u32(sizes["rounds"]),
                                _u32(nonce.seed("fma")), _u32(sizes["fma_rounds"]), _f32(1.0),
-                               _f32(_step(nonce, "fma")), report.address, cycles)
+                               _f32(_step(nonce, "fma")), report.address, stamps)
         for number in range(sizes["samples"] + 1):
             session.set_words(out, POISON, WARP_WORDS * warps)
-            session.set_words(cycles, 0, 2 * sms)
+            session.set_words(stamps, 0, 2 * STAMPS * warps)
             report.clear()
             run()
             chains = report.read()[:2]
-            raw = session.download(cycles, 8 * sms)
-            seen = [int.from_bytes(raw[at:at + 4], "little") for at in range(0, 8 * sms, 4)]
+            spans = _spans(session.download(stamps, 8 * STAMPS * warps), RATIO_THREADS // 32)
             if number:      # the first is the warm-up
-                tensor = per_block[0] / max(1.0, statistics.median(seen[0::2]))
-                scalar = per_block[1] / max(1.0, statistics.median(seen[1::2]))
+                tensor = per_block[0] / max(1.0, statistics.median(span[0] for span in spans))
+                scalar = per_block[1] / max(1.0, statistics.median(span[1] for span in spans))
                 samples["wmma_f16_flop_per_cycle"].append(round(tensor, 3))
                 samples["fma_flop_per_cycle"].append(round(scalar, 3))
                 samples["ratio_f16_per_fma"].append(round(tensor / scalar, 4))
         evidence = _blocks(session, out, warps)
-        evidence.update(chains=chains, threads=sms * RATIO_THREADS, blocks_without_cycles=seen.count(0))
+        evidence.update(chains=chains, threads=sms * RATIO_THREADS,
+                        blocks_without_cycles=sum(min(span) <= 0 for span in spans))
         return samples, evidence
+
+
+def _spans(raw: bytes, warps: int) -> list[tuple[int, int]]:
+    """Return for each block the cycles of both loops, from the first warp's start to the last warp's end."""
+    numbers = struct.unpack("<%dQ" % (len(raw) // 8), raw)
+    found = []
+    for at in range(0, len(numbers), STAMPS * warps):
+        block = numbers[at:at + STAMPS * warps]
+        found.append((max(block[1::STAMPS]) - min(block[0::STAMPS]), max(block[3::STAMPS]) - min(block[2::STAMPS])))
+    return found
 
 
 @contextlib.contextmanager

