@@ -44,7 +44,9 @@ def of_cohort(cohort: Cohort) -> Iterator[tuple[str, Cohort]]:
         yield "point of no return not told", _said(cohort, no_return_after=None)
     else:
         yield "needless point of no return", _said(cohort, no_return_after="s1")
-    yield "another cost", _said(cohort, cost={**cohort.cost, "reboots": 7})
+    yield "without a cost", _said(cohort, cost={})
+    for name, value in sorted(cohort.cost.items()):
+        yield f"another cost in {name}", _said(cohort, cost={**cohort.cost, name: value + 1})
 
 
 def _said(cohort: Cohort, **update: Any) -> Cohort:
@@ -81,11 +83,12 @@ def of_step(step: Step) -> Iterator[tuple[str, Step]]:
         yield made("with other versions of packages", packages=step.packages.model_copy(update={"install": wrong}))
     yield made("that ends the plan", ends=True)
     yield made("handed over", handover=True)
+    yield made("with instructions", instructions=("do as you like",))
     yield made("as no move at all", move="no-such-move")
     yield made("with other minutes", minutes=step.minutes + 1)
     yield made("with another title", title="something")
+    yield made("with links elsewhere", links=dict.fromkeys(step.links or ("/usr/local/cuda",), "/nowhere"))
     if step.links:
-        yield made("with links elsewhere", links=dict.fromkeys(step.links, "/nowhere"))
         yield made("without links", links={})
     for at, change in enumerate(step.changes):
         for label, other in _of_change(change):
