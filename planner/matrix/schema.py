@@ -21,6 +21,8 @@ Iso = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
 # ``present`` (at least one value) and ``absent`` (known to have none).
 Condition = str | tuple[str, ...]
 
+MOVE_MINUTES_MAX = 100_000     # ten weeks: what is longer is a slip, and sums of a path must fit a field of its cost
+
 
 class Provenance(Document):
     """Where a claim comes from."""
@@ -110,7 +112,7 @@ class Move(Document):
     components: tuple[Slug, ...] = Field(min_length=1)
     lead: Slug | None = None          # lockstep: companions that are installed follow the lead's version
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
-    minutes: int = Field(ge=0)
+    minutes: int = Field(ge=0, le=MOVE_MINUTES_MAX)
     downgrade: bool = False
     act: Literal["packages", "handover"] = "packages"   # handover: people, or their own automation, do it
     when: dict[Slug, Condition] = Field(default_factory=dict)   # of a node at the start: others have no such move

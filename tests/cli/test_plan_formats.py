@@ -122,6 +122,19 @@ def test_the_order_decides_between_safe_paths(capsys: pytest.CaptureFixture[str]
     assert moves["risk,time"] == moves["time"]
 
 
+@pytest.mark.parametrize("minutes", [100_001, 5_000_000_000, -1])
+def test_an_overlay_whose_step_takes_no_sensible_time_is_refused(
+        capsys: pytest.CaptureFixture[str], tmp_path: Path, minutes: int) -> None:
+    """Sums of such times would run into the next field of a cost; the message names file, move and bound."""
+    (tmp_path / "slow.yml").write_text(OVERLAY.replace("minutes: 90", f"minutes: {minutes}"), encoding="utf-8")
+    assert invoke([*PLAN, "--matrix", str(tmp_path)]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "slow.yml:4" in told
+    assert "moves.0.minutes" in told
+    assert "100000" in told if minutes > 0 else "0" in told
+    assert "Traceback" not in told
+
+
 def test_an_order_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2, with the words that may be used."""
     assert invoke([*PLAN, "--optimize", "money"]) == 2
