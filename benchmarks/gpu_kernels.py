@@ -44,8 +44,8 @@ def main() -> int:
     if options.child:
         return child(json.loads(options.child))
     started = time.monotonic()
-    gpus = in_child({"list": True}).get("gpus", [])
-    runs = []
+    listed = in_child({"list": True})
+    gpus, runs = listed.get("gpus", []), []
     for profile, repeats in (("quick", options.quick_runs), ("standard", options.standard_runs)):
         for _ in range(repeats):
             runs += [one(profile, index, gpu, "one at a time") for index, gpu in enumerate(gpus)]
@@ -55,7 +55,8 @@ def main() -> int:
     document = {"schema": "planner.kernels-evidence/1", "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "command": "python3 benchmarks/gpu_kernels.py --out DIR", "driver": driver_version(),
                 "gpus": gpus, "python": platform.python_version(), "runs": runs, "summary": summary(runs),
-                "compute_processes_elsewhere": others(), "seconds": round(time.monotonic() - started, 1)}
+                "error": listed.get("error"), "compute_processes_elsewhere": others(),
+                "seconds": round(time.monotonic() - started, 1)}
     options.out.mkdir(parents=True, exist_ok=True)
     name = gpus[0]["name"].lower().replace(" ", "-").removeprefix("nvidia-") if gpus else "none"
     path = options.out / f"kernels-{name}-{len(gpus)}-{document['driver']}-{document['date'][:10]}.json"
@@ -179,7 +180,7 @@ def tell(document: dict[str, Any], path: Path) -> None:
         for words in run["wrong"]:
             print(f"    {words[:600]}")
     print(f"{len(document['gpus'])} GPU(s), driver {document['driver']}, {document['seconds']} s; "
-          f"written to {path.name}")
+          f"written to {path.name}{'; ' + document['error'] if document['error'] else ''}")
 
 
 if __name__ == "__main__":

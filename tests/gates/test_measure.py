@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planner.data import probe_zip
 from planner.gates.expect import tensor_cores_work, wrong
+from planner.probe.kernels import pack_digest
 from planner.probe.measure import MEASUREMENTS, measure_all
 from tests.gates.standin_driver import NAME, StandInDriver
 
@@ -151,3 +156,25 @@ def test_evidence_that_is_missing_or_forged_never_passes(right: dict[str, Any], 
 ])  # fmt: skip
 def test_the_ratio_tells_whether_tensor_cores_work(ratio: float, before: float | None, works: bool) -> None:
     assert tensor_cores_work(ratio, before) is works
+
+
+def test_the_probes_one_file_carries_the_kernels(tmp_path: Path) -> None:
+    (tmp_path / "probe.zip").write_bytes(probe_zip())
+    text = ("import sys; sys.path.insert(0, 'probe.zip'); from planner.probe import measure, kernels as k; "
+            "print(k.__file__.startswith('probe.zip'), measure.pack_digest(), len(measure.MEASUREMENTS))")
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", text], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)
+    assert done.stdout.split() == ["True", pack_digest(), str(len(SIZES))], done.stderr
+
+
+def test_the_script_runs_without_planner_installed_and_says_what_it_found(tmp_path: Path) -> None:
+    """With a GPU every measurement must be right; without one the file says why there is none, and the status is 1."""
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_kernels.py"
+    done = subprocess.run([sys.executable, "-I", "-S", script, "--out", tmp_path, "--quick-runs", "1",
+                           "--standard-runs", "0"], capture_output=True, text=True, check=False, timeout=300)
+    document = json.loads(next(tmp_path.glob("kernels-*.json")).read_text(encoding="utf-8"))
+    if document["gpus"]:
+        assert done.returncode == 0, done.stdout
+    else:
+        assert done.returncode == 1, done.stderr
+        assert document["error"]
