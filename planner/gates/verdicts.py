@@ -181,7 +181,7 @@ def fold(results: Iterable[GateResult], policy: Policy, standing: Iterable[GateR
         counted = [nothing]
     worst = counted[0].verdict
     repeated = {key for key, group in groups.items() if len({r.attempt for r in group if r.verdict in _FAILED}) > 1}
-    choices = [_choices(r, policy, worst is Verdict.HUNG, r.key in repeated) for r in counted]
+    choices = [_choices(r, policy, r.key in repeated) for r in counted]
     if worst is Verdict.SKIP:
         choices = [(Action.PAUSE,)]
     action = max((choice[0] for choice in choices), key=_WEIGHT.__getitem__)
@@ -220,12 +220,12 @@ def _ask(settled: dict[Key, GateResult], policy: Policy) -> None:
                                        evidence=("the policy asks for it, it was skipped", *found.evidence))
 
 
-def _choices(result: GateResult, policy: Policy, hung: bool, repeated: bool) -> tuple[Action, ...]:
-    """Return what a result allows here, the proposed action first."""
+def _choices(result: GateResult, policy: Policy, repeated: bool) -> tuple[Action, ...]:
+    """Return what a result allows here, the proposed action first; a hung node halts, which outweighs the way back."""
     row = result.row
     if result.verdict in _FAILED and row.must_repeat and not repeated:
         return (Action.RETRY, *(action for action in row.actions if action is not Action.RETRY))
-    may_go_back = (policy.way_back and not hung and row.kind in (Kind.SOFTWARE, Kind.PERFORMANCE)
+    may_go_back = (policy.way_back and row.kind in (Kind.SOFTWARE, Kind.PERFORMANCE)
                    and result.passed_before is True and (repeated or not row.must_repeat))
     kept = tuple(action for action in row.actions if action is not Action.ROLLBACK or may_go_back)
     if policy.rollback and row.kind is Kind.SOFTWARE and Action.ROLLBACK in kept and repeated:

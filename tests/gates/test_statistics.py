@@ -178,6 +178,14 @@ def test_a_noisy_baseline_gives_no_verdict_but_a_collapse_is_seen() -> None:
     assert found == ["BASELINE_NOISY", "BASELINE_NOISY", "PERF_COLLAPSE"]
 
 
+def test_processes_that_differ_widen_the_limits_from_four_on() -> None:
+    middles = [100.0, 97.0, 103.0, 98.5, 101.5]
+    found = [change_of([[x] * 5 for x in middles[:count]], [[92.0] * 5] * 2, BANDWIDTH, higher_is_better=True).fail
+             for count in (3, 5)]
+    assert found[0] == 0.05
+    assert found[1] > 0.1
+
+
 def test_an_aa_run_widens_the_limits() -> None:
     samples = [[100.0] * 5] * 2
     found = change_of(samples, [[92.0] * 5] * 2, BANDWIDTH, higher_is_better=True, between_known=0.02)
