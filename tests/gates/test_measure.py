@@ -104,6 +104,17 @@ def test_a_wrong_memory_cell_is_named() -> None:
                         "wrong bits 00000200")
 
 
+def test_memory_in_several_allocations_has_a_pattern_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.probe.measure.CHUNK_BYTES", 16 * KIB)
+    monkeypatch.setattr("planner.gates.expect.CHUNK_WORDS", 4 * KIB)
+    document = run(StandInDriver(), "memory")
+    assert judge(document) == {"memory": []}
+    checks = document["results"][0]["evidence"]["checks"]
+    assert [check["chunk"] for check in checks] == [0, 1] * 10
+    sums = {check["report"][2] for check in checks if check["pattern"] in ("address", "hash")}
+    assert len(sums) == 8       # no two of them alike: writing one in the other's place would be seen
+
+
 def test_a_module_for_newer_gpus_is_skipped_with_the_drivers_words() -> None:
     driver = StandInDriver(capability=(6, 1), refuse={"sm_70": 209, "sm_72": 209})
     found = {r["name"]: r for r in run(driver)["results"]}
