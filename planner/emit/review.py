@@ -188,6 +188,10 @@ def _capacity(plan: Plan) -> Iterator[str]:
     yield from table(("pool", "nodes", "unavailable at most", "per failure domain", "down already"), rows)
     rules = plan.rollout
     yield ""
+    for pool, limit in sorted(plan.pools.items()):
+        if limit.windows:
+            yield f"Nodes of {text(pool)} leave service only in: {text('; '.join(limit.windows))}."
+            yield ""
     left = "; `on_failure: rollback` is left to a person, see below" if rules.on_failure == "rollback" else ""
     yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will halt{left}. "
            f"A drain is waited for {hours(rules.drain_timeout_minutes)}, "

@@ -13,12 +13,14 @@ from planner.report.layout import Columns, shortened, wrapped
 from planner.report.timeline import ASCII, UNICODE, timeline_lines
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
+from planner.schedule.opening import has_windows
 from planner.schedule.plan import Eta, Plan, Wave
 
 NAMES_SHOWN = 4          # cohorts, pools, nodes in one line
 LEFT_ALONE_SHOWN = 10
 NOTES_SHOWN = 8
 CVES_SHOWN = 5
+_DAYS_FROM_MINUTES = 48 * 60
 _HEADING = "bold"
 
 
@@ -58,18 +60,22 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
         drains = "drains counted" if any(m.kind == "drain" for m in plan.measured or ()) else "drains not counted"
         yield from wrapped(f"expected {spent(eta.p50_minutes)}; {spent(eta.p10_minutes)} to {spent(eta.p90_minutes)} "
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
-    yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures; every state was validated", width,
-                       style="dim")
-    if plan.bound_minutes:
+    closed = ", the time between windows not counted" if has_windows(plan) else ""
+    yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures{closed}; every state was validated",
+                       width, style="dim")
+    if plan.bound_minutes and moving > 1:
         busy = sum(b.minutes for w in plan.waves for b in w.batches)
-        yield from wrapped(f"{spent(busy)} of it are batches; under these limits no order of the nodes takes less than "
-                           f"{spent(plan.bound_minutes)} (a bound)", width, style="dim")
+        least = f"than {spent(plan.bound_minutes)} (a bound)" if plan.bound_minutes < busy else "(a bound)"
+        yield from wrapped(f"batches alone take {spent(busy)}; under these limits no order of the nodes takes less "
+                           f"{least}", width, style="dim")
     if plan.optimize:
         yield from wrapped(f"cost of paths compared by {', then '.join(plan.optimize)}", width, style="dim")
 
 
 def spent(minutes: int) -> str:
-    """Return minutes as hours and minutes."""
+    """Return minutes as hours and minutes, long times as days and hours."""
+    if minutes >= _DAYS_FROM_MINUTES:
+        return f"{minutes // 1440} d {minutes % 1440 // 60} h"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 

@@ -203,9 +203,9 @@ def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: Mat
         if rest is not None:
             return joined(path, rest), tried
         whole = find_path(freed, matrices)      # something that nobody asked for may have to come before the end
-        if whole is not None and ends_with(whole, ending):
-            return whole, tried
-        return None, last
+        if whole is None:
+            return None, freed
+        return (whole, tried) if ends_with(whole, ending) else (None, last)
     except SearchLimitError:
         return None, tried
 

@@ -27,6 +27,7 @@ from planner.schedule.handover import handover_fields, step_fields, undo_by_hand
 from planner.schedule.plan import Change, Claimed, PackageAct, Step
 from planner.search.problem import Path, Transition
 
+UNASKED = "The target does not ask for this: without it no safe path leads there."
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
 
 
@@ -62,6 +63,8 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
             installed.pop(name, None)
         installed.update(act.install)
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
+        if not _asked_for(transition, want, matrices):
+            step = step.model_copy(update={"remarks": (*(step.remarks or ()), UNASKED)})
         steps.append(step)
         if step.handover:
             undo, why = undo_by_hand(step, move, path.states[number - 1])
@@ -121,6 +124,13 @@ def _by_packages(changes: Iterable[tuple[str, str, str]], after: State, matrices
             yield component, old, new
         elif carrier not in moving:
             yield from ((carrier, version, version) for version in after.get(carrier, ()))
+
+
+def _asked_for(transition: Transition, want: Want, matrices: MatrixSet) -> bool:
+    """Tell whether a target names a component of a step, or something that rules tie to one."""
+    named = {c for c, _, _ in transition.changes}
+    tied = {c for g in matrices.lockstep if named & set(g.components) for c in g.components}
+    return not want.keys().isdisjoint(named | tied)
 
 
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,

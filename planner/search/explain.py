@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from planner.check.verdict import Judgement
+from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
 from planner.model.version import contains
 from planner.search.compile import compile_task, movable
@@ -141,7 +142,8 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     rules = [c.removeprefix(_RULE) for c in core if c.startswith(_RULE)]
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
     evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
-    conclusion = f"so {' and '.join(wanted) or 'any change'} is out of reach for these nodes"
+    conclusion = (f"so {' and '.join(wanted) or 'any change'} {'are' if len(wanted) > 1 else 'is'} out of reach "
+                  "for these nodes")
     stands = _stands(problem, matrices, judge, core) if rules else None
     if stands is False:
         conclusion += f": no combination of what they can get keeps {'this rule' if len(rules) == 1 else 'these rules'}"
@@ -164,7 +166,9 @@ def _sources(judgement: Judgement, matrices: MatrixSet) -> list[str]:
     family, value = matrices.families[judgement.family], next(iter(judgement.values), "")
     word = _WORD.split(value)[0]      # ubuntu of ubuntu-20.04: what is known of its relatives tells most
     claims = matrices.claims_of(judgement.family)
-    near = [c for c in claims if word and word in str(c.if_.get(family.over or "", ""))] or claims
+    over = family.over or ""
+    near = [c for c in claims if over in c.if_ and matches_value(c.if_[over], value, text=matrices.is_text(over))] or [
+        c for c in claims if word and word in str(c.if_.get(over, ""))] or claims
     shown = sorted(near, key=lambda c: c.name)[-_EVIDENCE_SHOWN:]
     return [f"{matrices.source_of(c.name, c.provenance)} (what is known)" for c in shown]
 

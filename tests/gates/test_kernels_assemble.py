@@ -117,8 +117,8 @@ def test_a_tensor_text_is_refused_below_its_target(toolkit: str, tmp_path: Path)
 
 @pytest.mark.parametrize(("name", "instruction"), [("core", None), ("tensor_f16", "HMMA"), ("tensor_s8", "IMMA")])
 def test_compiled_code_uses_the_units_that_it_is_to_measure(name: str, instruction: str | None, tmp_path: Path) -> None:
-    """Products run on Tensor Cores, and no multiply-add has an operand that all threads share: an H200 runs such at
-    half its speed, so a compiler that chose otherwise would look like a slower GPU."""
+    """Products run on Tensor Cores, and no multiply-add has an operand that all threads share: a compiler that chose
+    otherwise would measure something else, and could look like another speed of the GPU."""
     program, disassembler = ptxas("13.x"), needed(DISASSEMBLER, "nvdisasm", "13.x")
     wrong = {}
     for number in {number // 10: number for number in architectures(program)}.values():     # the newest of each major
