@@ -7,6 +7,7 @@ be taken for a template are tagged unsafe, and YAML has one dumper. Nothing is s
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -92,6 +93,7 @@ class Blocks:
         self._stem = "block-" + plan_digest.removeprefix("sha256:")
         self._texts: dict[str, str] = {}
         self._words: dict[tuple[str, str], str] = {}
+        self._dumped: dict[tuple[str, str], str] = {}
 
     def of(self, cohort: str, key: str, make: Callable[[], Any]) -> Any:
         """Return what stands in a play for a value; an empty one stands for itself."""
@@ -100,7 +102,10 @@ class Blocks:
             if not value:
                 return value
             word = f"{self._stem}-{len(self._words)}-end"
-            self._words[cohort, key], self._texts[word] = word, dump_yaml(value)
+            same = (key, json.dumps(value))      # cohorts are often alike in all that a play carries
+            if same not in self._dumped:
+                self._dumped[same] = dump_yaml(value)
+            self._words[cohort, key], self._texts[word] = word, self._dumped[same]
         return self._words[cohort, key]
 
     def set_in(self, text: str) -> str:

@@ -15,6 +15,7 @@ from planner.schedule.bound import bound_minutes
 from planner.schedule.build import build_waves
 from planner.schedule.cohorts import (
     Group,
+    Paths,
     check_components,
     group_nodes,
     refusal_diagnostics,
@@ -95,10 +96,11 @@ def finish(plan: Plan, seal: str) -> Plan:
 def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, optimize: tuple[str, ...],
              progress: Progress | None) -> tuple[Cohort, ...]:
     groups = group_nodes(chosen, target)
+    paths = Paths()
     solved: list[Cohort] = []
     refused: list[tuple[Refusal, Group]] = []
     for number, group in enumerate(groups, start=1):
-        result = solve(group, target, matrices, optimize)
+        result = solve(group, target, matrices, optimize, paths)
         if isinstance(result, Refusal):
             refused.append((result, group))
         else:

@@ -162,8 +162,32 @@ def _fixed_declared(node: Node) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(sorted(node.state.items()))
 
 
-def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = ()) -> Cohort | Refusal:
-    """Find the path of one group, or why there is none."""
+class Paths:
+    """Finds paths, each once: groups that differ in nothing that rules look at have the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Path | None] = {}
+
+    def find(self, problem: Problem, matrices: MatrixSet) -> Path | None:
+        """Return what ``find_path`` returns."""
+        key = (tuple(problem.start.items()), tuple(problem.goals.items()), tuple(problem.candidates.items()),
+               problem.accepted, problem.optimize, tuple(m.name for m in matrices.moves))
+        if key not in self._known:
+            self._known[key] = find_path(problem, matrices)
+        return self._known[key]
+
+
+def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = (),
+          paths: Paths | None = None) -> Cohort | Refusal:
+    """Find the path of one group, or why there is none.
+
+    Args:
+        group: Nodes that are alike.
+        target: Accepted risks.
+        matrices: What is known.
+        optimize: Order of the cost fields; empty for the default.
+        paths: What was found for other groups with the same matrices.
+    """
     node, accepted = group.nodes[0], accepted_names(target)
     goals = goals_of(group.want, matrices)
     asked = asked_state(sorted(goals), node.facts, node.state, matrices)
@@ -172,14 +196,15 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     ending = ending_goals(problem, mine)
     if apart := (ending[0], ending[1:]) if len(ending) > 1 else forgotten(problem, mine):
         return refuse_together(*apart, problem)
-    path, tried = _path(problem, ending, group, mine)
+    path, tried = _path(problem, ending, group, mine, paths or Paths())
     if path is None:
         refusal = explain_refusal(tried, mine)
         return refuse_before_end(refusal, ending, tried, mine) if ending else refusal
     return _cohort(group, path, problem, mine, accepted)
 
 
-def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet) -> tuple[Path | None, Problem]:
+def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet, paths: Paths,
+          ) -> tuple[Path | None, Problem]:
     """Return the path of a group, or None and the widest problem that has none.
 
     First what the target names moves, and what is tied to it; then whatever a node's repositories offer; then more
@@ -187,22 +212,22 @@ def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: Mat
     """
     tried = without_goals(problem, ending)
     try:
-        path = find_path(tried, matrices)
+        path = paths.find(tried, matrices)
         freed = build_problem(group.nodes[0], group.want, matrices, accepted=problem.accepted,
                               optimize=problem.optimize, free=True) if path is None or ending else problem
         if path is None:
             tried = without_goals(freed, ending)
-            path = find_path(tried, matrices)
+            path = paths.find(tried, matrices)
         if path is None:
             tried = without_goals(_widened(freed, group.nodes[0], group.want, matrices), ending)
-            path = find_path(tried, matrices)
+            path = paths.find(tried, matrices)
         if path is None or not ending:
             return path, tried
         last = only_goals(problem, path, ending)
-        rest = find_path(last, matrices)
+        rest = paths.find(last, matrices)
         if rest is not None:
             return joined(path, rest), tried
-        whole = find_path(freed, matrices)      # something that nobody asked for may have to come before the end
+        whole = paths.find(freed, matrices)      # something that nobody asked for may have to come before the end
         if whole is None:
             return None, freed
         return (whole, tried) if ends_with(whole, ending) else (None, last)
