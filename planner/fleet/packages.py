@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
 from functools import lru_cache
 
 from planner.facts.schema import FactSet
 from planner.matrix.conditions import holds
-from planner.matrix.globs import overlap
+from planner.matrix.globs import matches, overlap
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import PackageSet, State
 from planner.model.version import newest
@@ -108,7 +108,7 @@ def _suffix(package_set: PackageSet, arch: str) -> str:
 
 def _matching(versions: Iterable[str], version_glob: str) -> list[str]:
     """Return the package versions that match a glob, newest first."""
-    return newest(v for v in versions if any(fnmatchcase(t, version_glob) for t in (v, _STAND_IN.sub("", v))))
+    return newest(v for v in versions if any(matches(t, version_glob) for t in (v, _STAND_IN.sub("", v))))
 
 
 def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet,
@@ -120,7 +120,7 @@ def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet,
     """
     sets = [s for s in matrices.packages if s.component == component and s.manager == facts.os.family]
     for candidate in sets:
-        if any(fnmatchcase(name, glob) for glob in candidate.detect for name in facts.packages):
+        if any(matches(name, glob) for glob in candidate.detect for name in facts.packages):
             return _takes_over(candidate, sets, {**state, **becomes}, matrices) if becomes else candidate
     state = {**state, **becomes} if becomes else state
     for candidate in sets:
@@ -241,9 +241,9 @@ def resolve_install(
         name = fill(template, version, cuda_major)
         found = _matching(facts.available.get(name, ()), version_glob)
         wanted = _FIELD.sub("*", template)
-        if found and any(fnmatchcase(old, wanted) for old in installed):
+        if found and any(matches(old, wanted) for old in installed):
             pins[name] = found[0]
-    replaced = {n for n in installed if any(fnmatchcase(n, g) for g in package_set.replaces)}
+    replaced = {n for n in installed if any(matches(n, g) for g in package_set.replaces)}
     before = owner_set(component, facts, state, matrices)
     if before is not None and before.name != package_set.name:
         replaced |= {n for n in installed if _belongs(n, before) and not _belongs(n, package_set)}
@@ -298,7 +298,7 @@ def resolve_remove(
         return Unresolvable(f"{component} {version} is an entry of the boot loader; planner removes none")
     version = version.removesuffix(_suffix(package_set, facts.os.arch))
     names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional, *package_set.sweep)}
-    gone = tuple(sorted(n for n in installed if any(fnmatchcase(n, name) for name in names)))
+    gone = tuple(sorted(n for n in installed if any(matches(n, name) for name in names)))
     if not gone:
         return Unresolvable(f"{component} {version} is not owned by packages of set {package_set.name}")
     return PackagePlan(package_set.manager, {}, gone, package_set.name)

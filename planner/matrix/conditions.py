@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
+from planner.matrix.globs import matches
 from planner.matrix.schema import Condition, State
 from planner.model.version import contains
 
@@ -17,7 +16,7 @@ def matches_value(condition: Condition, value: str, *, text: bool) -> bool:
         return any(matches_value(part, value, text=text) for part in condition)
     if condition in (PRESENT, ABSENT):
         return condition == PRESENT
-    return fnmatchcase(value, condition) if text else contains(condition, value)
+    return matches(value, condition) if text else contains(condition, value)
 
 
 def holds(condition: Condition, component: str, state: State, *, text: bool) -> bool | None:

@@ -1,9 +1,11 @@
-"""Whether two templates of package names can mean the same package: globs with the fields of package sets in them."""
+"""Globs over names, and whether two templates of package names can mean the same package."""
 
 from __future__ import annotations
 
 import re
 import string
+from fnmatch import fnmatchcase
+from functools import lru_cache
 
 _NAME = frozenset(string.ascii_lowercase + string.ascii_uppercase + string.digits + ".+_-")
 _DIGITS = frozenset(string.digits)
@@ -18,6 +20,21 @@ _FIELD_LINKS: dict[str, tuple[_Link, ...]] = {
     "dashed": (*_NUMBER, (frozenset("-"), False), *_NUMBER),
     "dotted": (*_NUMBER, (frozenset("."), False), *_NUMBER),
 }
+
+
+_SPECIAL = re.compile(r"[*?[]")
+
+
+def matches(text: str, glob: str) -> bool:
+    """Tell what ``fnmatchcase`` tells; a glob that begins in another way, or has nothing special, is not compiled."""
+    prefix, plain = _prefix(glob)
+    return text == glob if plain else text.startswith(prefix) and fnmatchcase(text, glob)
+
+
+@lru_cache(maxsize=16_384)
+def _prefix(glob: str) -> tuple[str, bool]:
+    found = _SPECIAL.search(glob)
+    return (glob, True) if found is None else (glob[:found.start()], False)
 
 
 def overlap(left: str, right: str) -> bool:

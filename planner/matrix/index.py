@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 
+from planner.matrix.globs import matches
 from planner.matrix.literals import Clause
 from planner.matrix.schema import (
     Across,
@@ -73,7 +73,7 @@ class MatrixSet:
     def gpu_model(self, nvml_name: str) -> GpuModel | None:
         """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
         name = nvml_name.removesuffix(STAND_IN_SUFFIX)
-        return next((m for m in self.gpu_models if fnmatchcase(name, m.match)), None)
+        return next((m for m in self.gpu_models if matches(name, m.match)), None)
 
     def gpu_model_of_people(self, name: str) -> GpuModel | None:
         """Return the model that a person means by a name such as ``8x H100 80GB HBM3 (SXM)``, or None."""
@@ -86,7 +86,7 @@ class MatrixSet:
         while words and _COUNT.fullmatch(words[-1]):
             words.pop()
         plain = " ".join(words)
-        return next((m for m in self.gpu_models if any(fnmatchcase(plain, glob) for glob in m.people)), None)
+        return next((m for m in self.gpu_models if any(matches(plain, glob) for glob in m.people)), None)
 
     def release(self, component: str, version: str) -> Release | None:
         """Return what is known of one release, or None."""

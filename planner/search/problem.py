@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
+from planner.matrix.globs import matches
 from planner.matrix.schema import State
 from planner.model.version import contains
 
@@ -36,7 +36,7 @@ class Goal:
 
     def matches(self, wanted: str, value: str) -> bool:
         """Tell whether one value is what a part of this goal speaks of."""
-        return fnmatchcase(value, wanted) if self.text else contains(wanted, value)
+        return matches(value, wanted) if self.text else contains(wanted, value)
 
     def met_by(self, values: tuple[str, ...]) -> bool:
         """Tell whether the values of the component satisfy this goal."""

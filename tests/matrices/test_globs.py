@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.matrix.globs import overlap
+from planner.matrix.globs import matches, overlap
 
 
 @pytest.mark.parametrize(("left", "right", "expected"), [
@@ -34,3 +34,9 @@ def test_a_plain_name_is_met_exactly_where_the_glob_matches_it(glob: str, name: 
 def test_a_common_name_is_never_missed(left: str, right: str, name: str) -> None:
     if fnmatchcase(name, left) and fnmatchcase(name, right):
         assert overlap(left, right)
+
+
+@given(st.text("ab*?[]!-.", max_size=8), st.text("ab*?[]!-.", max_size=8))
+def test_matching_is_that_of_the_standard_library(text: str, glob: str) -> None:
+    """Only faster: most names begin otherwise than most globs."""
+    assert matches(text, glob) == fnmatchcase(text, glob)
