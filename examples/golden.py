@@ -70,8 +70,8 @@ def commands() -> tuple[Command, ...]:
 
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[Path]:
-    """Work in an empty directory in which the examples lie under their own names."""
-    before = Path.cwd()
+    """Work in an empty directory in which the examples lie under their own names, and print as into a pipe."""
+    before, columns = Path.cwd(), os.environ.pop("COLUMNS", None)
     with tempfile.TemporaryDirectory() as place:
         for name in _LINKS:
             (Path(place) / name).symlink_to(ROOT / name)
@@ -80,6 +80,8 @@ def _elsewhere() -> Iterator[Path]:
             yield Path(place)
         finally:
             os.chdir(before)
+            if columns is not None:
+                os.environ["COLUMNS"] = columns
 
 
 def _before(command: Command) -> list[list[str]]:

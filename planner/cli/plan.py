@@ -101,7 +101,7 @@ def _why_not(asked: str, document: object, target: Target, overlays: tuple[Path,
         sys.stdout.write(canonical_json({"schema": "planner.why-not/1", "component": component, "wanted": wanted,
                                          "answers": [asdict(a) for a in answers]}))
     else:
-        width = shutil.get_terminal_size((100, 24)).columns
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
         sys.stdout.write("\n".join(why_not_lines(answers, component, wanted, width=width)) + "\n")
     return int(ExitCode.DONE)
 
