@@ -69,7 +69,7 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
     """
     twins = Counter(n.identity.machine_id or "" for n in document.nodes)
     told = ("workload_runtimes", "role", *(c.declared for c in matrices.components.values() if c.declared))
-    states: dict[tuple[str, object], tuple[State, str, str]] = {}
+    states: dict[tuple[str, object], tuple[State, str, str, tuple[str, str, str] | None]] = {}
     nodes: list[Node] = []
     watched: list[Node] = []
     left = [LeftOut(name=u.name, reason="unreadable", detail=u.reason, hint=u.hint,
@@ -83,10 +83,11 @@ def build_fleet(document: FactDocument, matrices: MatrixSet) -> Fleet:
         key = (record.facts, tuple(record.declared.get(name) for name in told))
         if key not in states:
             state: State = build_state(facts, record.declared, matrices)
-            states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared))
-        state, gpu, hardware_class = states[key]
+            states[key] = (state, _gpu_line(facts, state), _hardware_class(facts, state, record.declared),
+                           _misdeclared(state, matrices))
+        state, gpu, hardware_class, misdeclared = states[key]
         node = _node(record, facts, state, gpu, hardware_class)
-        refusal = _refusal(record, facts, twins) or _misdeclared(state, matrices)
+        refusal = _refusal(record, facts, twins) or misdeclared
         if refusal is None:
             nodes.append(node)
             continue

@@ -73,7 +73,13 @@ class MatrixSet:
     def gpu_model(self, nvml_name: str) -> GpuModel | None:
         """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
         name = nvml_name.removesuffix(STAND_IN_SUFFIX)
-        return next((m for m in self.gpu_models if matches(name, m.match)), None)
+        if name not in self._model_of:
+            self._model_of[name] = next((m for m in self.gpu_models if matches(name, m.match)), None)
+        return self._model_of[name]
+
+    @cached_property
+    def _model_of(self) -> dict[str, GpuModel | None]:
+        return {}
 
     def gpu_model_of_people(self, name: str) -> GpuModel | None:
         """Return the model that a person means by a name such as ``8x H100 80GB HBM3 (SXM)``, or None."""

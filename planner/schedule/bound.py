@@ -22,11 +22,14 @@ _STACK = "stack"      # a node's steps share one drain, so its path is one act t
 
 
 def bound_minutes(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> int:
-    """Return minutes that no order of the moving nodes can undercut; 0 when nothing moves.
+    """Return minutes that no order of the moving nodes can undercut; 0 when fewer than two move.
 
     Capacity of pools and failure domains, whole NVLink domains and the longest path count; canaries, growth, soaks and
     drains do not, so the true minimum is often larger.
     """
+    moving = {c.id for c in cohorts if c.steps}
+    if sum(n.cohort in moving for n in nodes.values()) < 2:
+        return 0       # one node waits for nobody
     made = build_timetable(_fleet(cohorts, nodes, pools), trials=0)
     return made.lower_bound if isinstance(made, Timetable) else 0
 

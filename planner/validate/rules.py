@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 State = Mapping[str, tuple[str, ...]]
@@ -38,6 +39,7 @@ def _rank(part: str | None) -> tuple[int, int, str]:
     return (1, int(part), "") if part.isdigit() else (0, 0, part)
 
 
+@lru_cache(maxsize=65_536)
 def in_range(version: str, text: str) -> bool:
     """Tell whether a version lies in a range text (same language as the matrices use)."""
     return any(all(_meets(version, c) for c in _split(part)) for part in text.split("|"))
