@@ -249,6 +249,7 @@ class _Play:
             taken = usual[0].nodes if usual and len(new) == len(nodes) and not self._out_since else self._with_room(new)
             if not taken:
                 return End.NO_ROOM
+            taken = self._begun_alone(batch, taken)
             if not self._opened(batch, taken):
                 return End.NO_WINDOW
             self._change(wave, taken, {n: fate for n in taken if (fate := self._fate(n)) is not None})
@@ -261,13 +262,30 @@ class _Play:
     def _opened(self, batch: str, nodes: tuple[str, ...]) -> bool:
         """Wait for the maintenance windows of these nodes, and tell whether they are long enough."""
         course = self._course
-        if course.begin is None:
+        fresh = [n for n in nodes if n not in self._begun(nodes)]
+        if course.begin is None or not fresh:
             return True
         now = course.begin + timedelta(minutes=self._trial.minutes)
-        start = opening(course.plan, nodes, now, course.worst[batch])
+        start = opening(course.plan, fresh, now, course.worst[batch])
         if start is not None:
             self._trial.minutes += (start - now).total_seconds() / 60
         return start is not None
+
+    def _begun_alone(self, batch: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those that are away already where the others would have to wait for a window, else all."""
+        course, begun = self._course, self._begun(nodes)
+        fresh = [n for n in nodes if n not in begun]
+        if course.begin is None or not begun or not fresh:
+            return nodes
+        now = course.begin + timedelta(minutes=self._trial.minutes)
+        waits = opening(course.plan, fresh, now, course.worst[batch]) != now
+        return tuple(n for n in nodes if n in begun) if waits else nodes
+
+    def _begun(self, nodes: Iterable[str]) -> set[str]:
+        """Return nodes that are out of service already, with the whole NVLink domains of such."""
+        planned, begun = self._course.plan.nodes, {n for n in nodes if n in self._out_since}
+        domains = {planned[n].nvlink_domain for n in begun} - {""}
+        return begun | {n for n in nodes if planned[n].nvlink_domain in domains}
 
     def _with_room(self, nodes: list[str]) -> tuple[str, ...]:
         course = self._course

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from planner.errors import ExitCode
@@ -231,12 +231,17 @@ def _in_window(plan: Plan, state: RolloutState, decision: Decision | None, now: 
     """
     if not isinstance(decision, Act) or decision.call not in ("preflight", "change"):
         return decision
-    fresh = [n for n in decision.nodes if not state.nodes[n].started or state.nodes[n].state in _NEW]
-    if len(fresh) < len(decision.nodes):
+    begun = {n for n in decision.nodes if state.nodes[n].started}
+    domains = {plan.nodes[n].nvlink_domain for n in begun} - {""}      # they move as one
+    begun |= {n for n in decision.nodes if plan.nodes[n].nvlink_domain in domains}
+    fresh = [n for n in decision.nodes if n not in begun]
+    if not fresh:
         return decision
     minutes = next(b.minutes for w in plan.waves for b in w.batches if b.id == decision.batch)
     pools = sorted({plan.nodes[n].pool for n in fresh})
     start = opening(plan, fresh, now, minutes)
+    if start != now and begun:
+        return replace(decision, nodes=tuple(sorted(begun)), held_back="the others wait for a maintenance window")
     if start is None:
         return Stop(code=ExitCode.PAUSED, kind="window-too-short", nodes=tuple(fresh), wave=decision.wave,
                     reason=f"batch {decision.batch} takes {minutes} minutes, and no maintenance window of pool "

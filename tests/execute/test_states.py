@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -138,6 +139,23 @@ def test_nodes_leave_service_only_while_a_maintenance_window_is_open_long_enough
     assert isinstance(late, Wait)
     assert late.until == datetime(2026, 3, 8, 13, 0, tzinfo=UTC)
     assert "pool train" in late.reason
+
+
+def test_a_node_that_was_begun_is_finished_outside_a_window_and_takes_no_other_along() -> None:
+    plan = make_plan(canary=0, batches=(2,), windows=["Sun 13:00-14:00 UTC"])
+    now = datetime(2026, 3, 1, 15, 0, tzinfo=UTC)
+    state = start_state(plan)
+    both = replace(state, nodes={n: replace(s, state=NodeState.CHANGE_REQUIRED, started=n == "n0")
+                                 for n, s in state.nodes.items()})
+    found = decide(plan, both, now)
+    assert isinstance(found, Act)
+    assert found.nodes == ("n0",)
+    again = replace(both, nodes={n: replace(s, state=NodeState.PREFLIGHT_REQUIRED) for n, s in both.nodes.items()})
+    tried = decide(plan, again, now)
+    assert isinstance(tried, Act)
+    assert tried.nodes == ("n0",)
+    untouched = replace(state, nodes={n: replace(s, state=NodeState.CHANGE_REQUIRED) for n, s in state.nodes.items()})
+    assert isinstance(decide(plan, untouched, now), Wait)
 
 
 @pytest.mark.parametrize(("written", "nodes", "expected"),
