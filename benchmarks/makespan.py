@@ -1,6 +1,6 @@
 """How long planner's timetables are: against CP-SAT on small pools, against a proven lower bound on large ones.
 
-    python benchmarks/makespan.py --generator ../shared/bench/instances.py             small pools, then 5,000 nodes
+    python benchmarks/makespan.py --generator BENCH/instances.py             small pools, then 5,000 nodes
     python benchmarks/makespan.py --generator … --seconds 25 --large 5000 20000 100000
 
 The generator is the seeded one of the synthetic benchmark. CP-SAT comes from the package ortools, which planner itself
@@ -26,7 +26,6 @@ from benchmarks.solve import answer
 from planner.schedule.timeline.build import build_timetable
 from planner.schedule.timeline.model import Fleet, Timetable
 
-GENERATOR = Path(__file__).resolve().parents[2] / "shared" / "bench" / "instances.py"
 # (seed, nodes, cohorts, small): small ones have no windows, the others may have
 SMALL = (
     (1, 12, 2, True), (2, 14, 2, True), (3, 16, 3, True), (4, 18, 3, True), (5, 20, 3, True), (6, 24, 4, True),
@@ -112,7 +111,7 @@ def large(module: Any, sizes: list[int]) -> None:
 def main() -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generator", type=Path, default=GENERATOR)
+    parser.add_argument("--generator", type=Path, required=True, help="instances.py of the synthetic benchmark")
     parser.add_argument("--seconds", type=float, default=25, help="time of CP-SAT for each instance")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--large", type=int, nargs="*", choices=sorted(LARGE), default=[5_000])

@@ -11,6 +11,7 @@ from planner.schedule.plan import Plan
 # Where nothing says when a rollout begins, its expected course is told from some Monday on.
 SOME_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 
+
 def has_windows(plan: Plan) -> bool:
     """Tell whether any pool may be worked on at certain times only."""
     return any(limit.windows for limit in plan.pools.values())

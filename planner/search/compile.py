@@ -166,7 +166,6 @@ class Compiled:
     """A task, and how its answers are read."""
 
     task: Task
-    names: tuple[str, ...]
     extras: _Extras
     state: _Named
 
@@ -213,4 +212,4 @@ def compile_task(problem: Problem, matrices: MatrixSet, judge: Judge, *, enforce
             goals=[_met_by(wanted[n]) if n in wanted else None for n in names],
             groups=groups, constraints=constraints, extra=extras.packed if at_once is None else None,
             steps_field=FIELD_BITS * (len(order) - 1 - order.index("steps")), expansions_max=problem.expansions_max),
-        names=names, extras=extras, state=named)
+        extras=extras, state=named)
