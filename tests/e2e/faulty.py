@@ -18,6 +18,7 @@ from planner.lab.stacks import example_packages, example_specs
 from tests.e2e.conftest import COMMAND_S, Site, StartSite, wait
 
 START, MIDDLE, END = "570.195.03", "580.95.05", "580.105.08"     # drivers of the example stacks, oldest first
+BUILD_S = 10                                                    # how long a slow build of the module takes
 MODULE = "nvidia-dkms-580-server"                                # the package that both newer drivers change
 
 
@@ -48,6 +49,9 @@ def from_another_machine(site: Site, *words: str | Path, code: int) -> subproces
     return done
 
 
+BUILD = ("-f", "-x", f"sleep {BUILD_S}")      # the whole command line: Ansible itself runs a "sleep 0" after many commands
+
+
 def hold_builds(site: Site, process: subprocess.Popen[str], *nodes: str) -> None:
     """Wait until each node builds the driver's module in the middle of the package manager's work; stop it there."""
     held: set[str] = set()
@@ -55,7 +59,7 @@ def hold_builds(site: Site, process: subprocess.Popen[str], *nodes: str) -> None
     def all_held() -> bool:
         assert process.poll() is None, f"ended with {process.poll()}: {site.printed(process)}"
         held.update(node for node in set(nodes) - held
-                    if site.lab.exec(node, "pkill", "-STOP", "-x", "sleep", check=False).returncode == 0)
+                    if site.lab.exec(node, "pkill", "-STOP", *BUILD, check=False).returncode == 0)
         return held == set(nodes)
 
     wait(all_held, f"the module is built on {', '.join(nodes)}", 240)
@@ -64,12 +68,12 @@ def hold_builds(site: Site, process: subprocess.Popen[str], *nodes: str) -> None
 def slow_builds(site: Site, *nodes: str) -> None:
     """Make the builds of the driver's module long enough to be met."""
     for node in nodes:
-        site.lab.fault(node, "dkms-seconds", "10")
+        site.lab.fault(node, "dkms-seconds", str(BUILD_S))
 
 
 def end_build(site: Site, node: str) -> None:
     """Let a held build end."""
-    site.lab.exec(node, "pkill", "-CONT", "-x", "sleep")
+    site.lab.exec(node, "pkill", "-CONT", *BUILD)
 
 
 def driver_target(driver: str = END, **rollout: Any) -> dict[str, Any]:
