@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import zipfile
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from planner.diagnostics import Diagnostic
 from planner.errors import PlannerError
+
+_PACKAGE = Path(__file__).parent
 
 
 def data_dir(kind: str) -> Path:
@@ -21,8 +19,7 @@ def data_dir(kind: str) -> Path:
     Raises:
         PlannerError: The installation is incomplete.
     """
-    package = Path(str(files("planner")))
-    for root in (package / "_data", package.parent):
+    for root in (_PACKAGE / "_data", _PACKAGE.parent):
         if (root / kind).is_dir():
             return root / kind
     raise PlannerError(Diagnostic(code="data-missing", subject=kind, summary=f"shipped data {kind!r} not found",
@@ -50,7 +47,11 @@ def probe_zip() -> bytes:
     Raises:
         PlannerError: The installation is incomplete.
     """
-    package = Path(str(files("planner.probe")))
+    import importlib.util       # what makes the zip is read where it is made: every verb reads this module
+    import io
+    import zipfile
+
+    package = _PACKAGE / "probe"
     found = {f"planner/probe/{path.relative_to(package).as_posix()}": path.read_bytes()
              for path in package.rglob("*") if path.suffix in (".py", ".ptx")}
     pynvml = importlib.util.find_spec("pynvml")

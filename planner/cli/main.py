@@ -13,6 +13,10 @@ import click
 from planner import __version__
 
 
+# More than one plan of a small fleet makes, few enough that garbage in cycles never grows beyond some tens of megabytes.
+_OBJECTS_BETWEEN_COLLECTIONS = 400_000
+
+
 class Verb(NamedTuple):
     """Where a command lives, and its line in ``--help`` (so that help imports nothing)."""
 
@@ -92,8 +96,10 @@ def main(argv: list[str] | None = None) -> None:
     # No plugin of pydantic is wanted, and looking for some reads every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Start-up makes many objects that live to the end: looking through them again and again finds nothing to free.
-    gc.set_threshold(50_000, 20, 50)
-    sys.exit(invoke(argv))
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
+    code = invoke(argv)
+    gc.freeze()     # the interpreter looks twice for garbage before it ends, and the process gives all of it back anyway
+    sys.exit(code)
 
 
 def invoke(argv: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
@@ -11,7 +11,6 @@ from planner.facts.schema import FactDocument
 from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
-from planner.schedule.bound import bound_minutes
 from planner.schedule.build import build_waves
 from planner.schedule.cohorts import (
     Group,
@@ -24,7 +23,7 @@ from planner.schedule.cohorts import (
     with_ids,
 )
 from planner.schedule.gains import gains_of
-from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan
+from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan, PoolLimit
 from planner.schedule.verify import verify_schedule
 from planner.search.explain import Refusal
 
@@ -78,7 +77,7 @@ def make_plan(
             accepted=target.accept, rollout=target.rollout, pools=schedule.pools, cohorts=cohorts, waves=schedule.waves,
             nodes=nodes, excluded=_excluded(fleet, chosen, target), risks=_risks(cohorts, target), gains=gains,
             warnings=(*schedule.warnings, *more), eta_minutes=schedule.eta_minutes,
-            bound_minutes=bound_minutes(cohorts, nodes, schedule.pools),
+            bound_minutes=_bound(cohorts, nodes, schedule.pools),
         )
 
     made = scheduled(like)
@@ -110,6 +109,14 @@ def _cohorts(chosen: tuple[Node, ...], target: Target, matrices: MatrixSet, opti
     if refused:
         raise NoPathError(*refusal_diagnostics(refused, target))
     return with_ids(solved)
+
+
+def _bound(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> int:
+    if sum(len(c.nodes) for c in cohorts if c.steps) < 2:
+        return 0       # one node waits for nobody, and what times fleets need not be read
+    from planner.schedule.bound import bound_minutes
+
+    return bound_minutes(cohorts, nodes, pools)
 
 
 def _nobody(fleet: Fleet, target: Target) -> PlannerError:
