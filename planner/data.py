@@ -47,7 +47,7 @@ def probe_zip() -> bytes:
     Raises:
         PlannerError: The installation is incomplete.
     """
-    import importlib.util       # what makes the zip is read where it is made: every verb reads this module
+    import importlib.util  # what makes the zip is read where it is made: every verb reads this module
     import io
     import zipfile
 

@@ -16,7 +16,8 @@ from planner.diagnostics import Diagnostic
 from planner.documents import line_of, parse_yaml, validate
 from planner.errors import FactsError, InputError, PlannerError
 from planner.matrix.index import MatrixSet
-from planner.matrix.load import load_matrices
+from planner.matrix.load import load_sources
+from planner.matrix.sources import Sources, read_sources
 
 # Documents' classes are imported where they are read: a verb pays for those it takes only.
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def _located(item: Diagnostic, path: Path, text: str) -> Diagnostic:
     return replace(item, why=(*item.why, f"asked for in {', '.join(f'{path}:{line}' for line in lines)}"))
 
 
+def matrix_sources(overlays: tuple[Path, ...]) -> Sources:
+    """Return the shipped matrix files and the user's overlays, as they are written."""
+    return read_sources((data_dir("matrices"), *overlays))
+
+
 def load_rules(overlays: tuple[Path, ...]) -> MatrixSet:
     """Return the shipped matrices with the user's overlays on top."""
-    return load_matrices(data_dir("matrices"), overlays)
+    return load_sources(matrix_sources(overlays))

@@ -12,8 +12,7 @@ import click
 
 from planner import __version__
 
-
-# More than one plan of a small fleet makes, few enough that garbage in cycles never grows beyond some tens of megabytes.
+# More than a plan of a small fleet makes, few enough that garbage in cycles stays below some tens of megabytes.
 _OBJECTS_BETWEEN_COLLECTIONS = 400_000
 
 
@@ -98,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     # Start-up makes many objects that live to the end: looking through them again and again finds nothing to free.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
     code = invoke(argv)
-    gc.freeze()     # the interpreter looks twice for garbage before it ends, and the process gives all of it back anyway
+    gc.freeze()     # before it ends, the interpreter would look twice for garbage; the process gives back all it has
     sys.exit(code)
 
 

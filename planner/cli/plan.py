@@ -16,11 +16,13 @@ from planner.cli.inputs import (
     load_target,
     located,
     matrix_option,
+    matrix_sources,
 )
-from planner.cli.raw import raw_matrices
+from planner.cli.raw import raw_rules
 from planner.cli.show import PLAN_FORMATS, emit_plan
 from planner.diagnostics import Diagnostic
 from planner.errors import BundleError, ExitCode, InputError, ScheduleError
+from planner.matrix.load import load_sources
 from planner.model.target import Target
 from planner.schedule.plan import Plan
 
@@ -131,12 +133,13 @@ def build_plan(document: object, target: Target, overlays: tuple[Path, ...], *, 
     if not document.nodes:
         raise InputError(Diagnostic(code="no-nodes", summary="the facts name no readable node",
                                     hint="run: planner doctor -i INVENTORY"))
-    made = make_plan(document, target, load_rules(overlays), planner_version=__version__, inventory=inventory,
+    sources = matrix_sources(overlays)      # read once: the validator judges by the very text that was planned by
+    made = make_plan(document, target, load_sources(sources), planner_version=__version__, inventory=inventory,
                      optimize=optimize, like=_plan_of(like_path) if like_path else None)
     order = (*optimize, *(f for f in OPTIMIZABLE if f not in optimize))
     made = _with_eta(made.model_copy(update={"optimize": order}), history)
     report = "please report this with your facts and target: it is a bug in planner"
-    if violations := validate_plan(made, target, raw_matrices(overlays)):
+    if violations := validate_plan(made, target, raw_rules(sources)):
         raise BundleError(Diagnostic(
             code="plan-not-valid", summary="the validator does not agree with the search; nothing was written",
             why=violations[:20], hint=report))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -55,7 +55,7 @@ class MatrixSet:
     tombstones: tuple[Claim, ...] = field(default=())
     replaced: Mapping[str, str] = field(default_factory=dict)
     across: tuple[Across, ...] = field(default=())
-    signatures: tuple[Signature, ...] = field(default=())
+    signatures: Sequence[Signature] = field(default=())
     needed_words: Mapping[str, tuple[Clause, ...]] = field(default_factory=dict)
     questions: Mapping[str, Question] = field(default_factory=dict)
     vocabulary: tuple[Term, ...] = field(default=())
