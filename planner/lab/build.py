@@ -15,7 +15,7 @@ from planner.lab.tools import HERE, build_place, cache_dir, digest_of, locked, r
 from planner.matrix.load import load_matrices
 
 SLOT_SIZE = 64              # bytes of a version slot in a compiled stand-in, its mark included
-_FLAGS = ("-O1", "-Wall", "-fPIC")
+_FLAGS = ("-O2", "-Wall", "-fPIC")
 _DESCRIPTION = "Planner lab stand-in, contains nothing of NVIDIA"
 
 
@@ -28,7 +28,8 @@ def compiled() -> Path:
         with build_place(final) as part:
             source = HERE / "standin"
             for name in ("nvml", "cuda", "library"):
-                run("gcc", *_FLAGS, "-fvisibility=hidden", "-shared", "-o", part / f"{name}.so", source / f"{name}.c")
+                run("gcc", *_FLAGS, "-fvisibility=hidden", "-shared", "-o", part / f"{name}.so",
+                    *sorted(source.glob(f"{name}*.c")))
             run("gcc", *_FLAGS, "-shared", "-o", part / "host.so", source / "host.c", "-ldl")
             run("gcc", *_FLAGS, "-o", part / "smi", source / "smi.c", "-ldl")
     return final

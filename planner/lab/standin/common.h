@@ -26,9 +26,29 @@ static inline const char *slot_text(const volatile char *slot, char *out, size_t
     return out;
 }
 
+/* Tests of the gates bring a header that puts another directory in the place of the node's own, and plays every error of
+   every call (tests/gates/standin/plays.h). In a lab none of it is there, and these are the calls' plain answers. */
+#ifdef PLANNER_PLAYS
+#include "plays.h"
+#else
+static inline const char *real_path(const char *path, char *out, size_t size) { (void)out, (void)size; return path; }
+static inline int play(const char *call, int gpu) { (void)call, (void)gpu; return 0; }
+static inline long value_of(const char *name, int gpu, long otherwise) { (void)name, (void)gpu; return otherwise; }
+static inline int kernel_is_idle(const char *kernel, int gpu) { (void)kernel, (void)gpu; return 0; }
+static inline void spoil(const char *kernel, int gpu, unsigned *words, size_t count) {
+    (void)kernel, (void)gpu, (void)words, (void)count;
+}
+#endif
+
+static inline int there(const char *path) {
+    char real[512];
+    return !access(real_path(path, real, sizeof real), F_OK);
+}
+
 /* Read the first line of a file without its newline; returns whether the file is there. */
 static inline int read_line(const char *path, char *out, size_t size) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    char real[512];
+    int file = open(real_path(path, real, sizeof real), O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return 0;
     ssize_t got = read(file, out, size - 1);
@@ -45,6 +65,10 @@ static inline long read_number(const char *path, long otherwise) {
 }
 
 static inline int gpu_count(void) { return (int)read_number(CONFIG "gpus", 0); }
+
+static inline unsigned long long memory_bytes(void) {
+    return (unsigned long long)read_number(CONFIG "memory-mib", 81559) << 20;
+}
 
 /* Tell whether a fault that names a GPU (an empty file names the first) is set for this one. */
 static inline int fault_on_gpu(const char *path, int index) {
@@ -96,7 +120,7 @@ static inline int fabric_ready(const char *driver) {
     return read_line(RUN "fabric", manager, sizeof manager) && !strcmp(manager, driver);
 }
 
-static inline int has_nvswitch(void) { return !access(CONFIG "nvswitch", F_OK); }
+static inline int has_nvswitch(void) { return there(CONFIG "nvswitch"); }
 
 /* "12.8" -> 12080, the number that NVML and the driver API report. */
 static inline int cuda_number(const char *text) {

@@ -21,7 +21,7 @@ static int index_of(Device device) { return (int)(long)device - 1; }
 
 PUBLIC Return nvmlInitWithFlags(unsigned flags) {
     char mine[64];
-    long seconds = read_number(FAULT "smi-hang", access(FAULT "smi-hang", F_OK) ? 0 : 3600);
+    long seconds = read_number(FAULT "smi-hang", there(FAULT "smi-hang") ? 3600 : 0);
     (void)flags;
     if (seconds)
         sleep((unsigned)seconds);
@@ -162,10 +162,6 @@ PUBLIC Return nvmlDeviceGetCudaComputeCapability(Device device, int *major, int 
 struct memory { unsigned long long total, free, used; };
 struct memory_v2 { unsigned version; unsigned long long total, reserved, free, used; };
 
-static unsigned long long memory_bytes(void) {
-    return (unsigned long long)read_number(CONFIG "memory-mib", 81559) * 1048576ULL;
-}
-
 PUBLIC Return nvmlDeviceGetMemoryInfo(Device device, struct memory *out) {
     (void)device;
     out->total = out->free = memory_bytes();
@@ -246,7 +242,7 @@ PUBLIC Return nvmlDeviceGetPowerUsage(Device device, unsigned *milliwatts) {
 
 PUBLIC Return nvmlDeviceGetUtilizationRates(Device device, unsigned out[2]) {
     (void)device;
-    out[0] = access(FAULT "gpu-busy", F_OK) ? 0 : 100;
+    out[0] = there(FAULT "gpu-busy") ? 100 : 0;
     out[1] = 0;
     return SUCCESS;
 }

@@ -1,0 +1,18 @@
+"""What tests of the gates share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.gates.standin_libraries import compile_libraries
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the stand-in libraries, compiled once."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no C compiler here (apt-get install gcc libc6-dev)")
+    return compile_libraries(tmp_path_factory.mktemp("standin"))
