@@ -47,10 +47,7 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
         # Whether the claim is about this node at all cannot be told; only its family's coverage may complain.
         return
     for narrowed in _narrow(claim, state, matrices):
-        if _excepted(claim.unless, narrowed, matrices):
-            continue
-        answers = [holds(c, name, narrowed, text=matrices.is_text(name)) for name, c in claim.if_.items()]
-        if not all(answers):
+        if not _met(claim.if_, narrowed, matrices) or _excepted(claim.unless, narrowed, matrices):
             continue
         split = tuple(v for name in claim.if_ if matrices.is_many(name) for v in narrowed.get(name, ()))
         yield replace(_consequence(claim, narrowed, matrices), values=split)
@@ -73,19 +70,25 @@ def _consequence(claim: Claim, state: State, matrices: MatrixSet) -> Judgement:
 
 def _narrow(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[State]:
     """Split a state into one per value of the first side-by-side component that the ``if`` part names."""
-    split = next((name for name in claim.if_ if matrices.is_many(name) and len(state.get(name, ())) > 1), None)
-    if split is None:
-        yield state
-        return
-    for value in state[split]:
-        yield {**state, split: (value,)}
+    for name in claim.if_:
+        if len(state.get(name, ())) > 1 and matrices.is_many(name):
+            for value in state[name]:
+                yield {**state, name: (value,)}
+            return
+    yield state
+
+
+def _met(conditions: Mapping[str, Condition], state: State, matrices: MatrixSet) -> bool:
+    """Tell whether a state is known to meet every condition; most claims are about other values, so a no comes soon."""
+    for name, condition in conditions.items():  # noqa: SIM110  # no generator: asked of every claim in every state
+        if not holds(condition, name, state, text=matrices.is_text(name)):
+            return False
+    return True
 
 
 def judge_lockstep(group: Lockstep, state: State, matrices: MatrixSet) -> Judgement | None:
     """Judge one lockstep group on the members that are installed; fewer than two say nothing."""
-    if not all(holds(c, name, state, text=matrices.is_text(name)) for name, c in group.when.items()):
-        return None
-    if _excepted(group.unless, state, matrices):
+    if not _met(group.when, state, matrices) or _excepted(group.unless, state, matrices):
         return None
     present = {name: state[name][0] for name in group.components if state.get(name)}
     if len(present) < 2:
@@ -101,7 +104,7 @@ def judge_lockstep(group: Lockstep, state: State, matrices: MatrixSet) -> Judgem
 
 
 def _excepted(unless: Mapping[str, Condition], state: State, matrices: MatrixSet) -> bool:
-    return any(holds(c, name, state, text=matrices.is_text(name)) for name, c in unless.items())
+    return bool(unless) and any(holds(c, name, state, text=matrices.is_text(name)) for name, c in unless.items())
 
 
 def judge_coverage(family: Family, state: State, matrices: MatrixSet) -> Iterator[Judgement]:

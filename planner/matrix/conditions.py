@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from planner.matrix.globs import matches
 from planner.matrix.schema import Condition, State
 from planner.model.version import contains
@@ -31,9 +33,11 @@ def holds(condition: Condition, component: str, state: State, *, text: bool) -> 
     Returns:
         True, False, or None when the state does not know the component.
     """
-    if component not in state:
-        return None
-    values = state[component]
+    return _hold(condition, state[component], text) if component in state else None
+
+
+@lru_cache(maxsize=65_536)
+def _hold(condition: Condition, values: tuple[str, ...], text: bool) -> bool:
     if wants_absence(condition):
         return not values or (isinstance(condition, tuple) and _any(condition, values, text=text))
     return _any(condition, values, text=text)

@@ -26,15 +26,30 @@ _SPECIAL = re.compile(r"[*?[]")
 
 
 def matches(text: str, glob: str) -> bool:
-    """Tell what ``fnmatchcase`` tells; a glob that begins in another way, or has nothing special, is not compiled."""
-    prefix, plain = _prefix(glob)
-    return text == glob if plain else text.startswith(prefix) and fnmatchcase(text, glob)
+    """Tell what ``fnmatchcase`` tells; a glob that begins in another way, or has stars only, is not compiled."""
+    prefix, parts = _shape(glob)
+    if parts is None:
+        return text.startswith(prefix) and fnmatchcase(text, glob)
+    if len(parts) == 1:
+        return text == glob
+    first, *middle, last = parts
+    at, end = len(first), len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in middle:
+        at = text.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
 
 
 @lru_cache(maxsize=16_384)
-def _prefix(glob: str) -> tuple[str, bool]:
+def _shape(glob: str) -> tuple[str, tuple[str, ...] | None]:
+    """Return what stands before everything special, and what stands between stars; None where not only stars do."""
     found = _SPECIAL.search(glob)
-    return (glob, True) if found is None else (glob[:found.start()], False)
+    prefix = glob if found is None else glob[:found.start()]
+    return prefix, None if "?" in glob or "[" in glob else tuple(glob.split("*"))
 
 
 def overlap(left: str, right: str) -> bool:

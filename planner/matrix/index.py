@@ -62,13 +62,19 @@ class MatrixSet:
 
     def is_text(self, component: str) -> bool:
         """Tell whether a component's values are plain text rather than versions."""
-        known = self.components.get(component)
-        return known is not None and known.values == "text"
+        return component in self._text_components
+
+    @cached_property
+    def _text_components(self) -> frozenset[str]:
+        return frozenset(name for name, known in self.components.items() if known.values == "text")
 
     def is_many(self, component: str) -> bool:
         """Tell whether several values of a component live side by side."""
-        known = self.components.get(component)
-        return known is not None and known.many
+        return component in self._many_components
+
+    @cached_property
+    def _many_components(self) -> frozenset[str]:
+        return frozenset(name for name, known in self.components.items() if known.many)
 
     def gpu_model(self, nvml_name: str) -> GpuModel | None:
         """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
