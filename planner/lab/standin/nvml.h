@@ -1,0 +1,26 @@
+/* Shared by the parts of the stand-in libnvidia-ml.so.1. */
+#ifndef PLANNER_LAB_NVML_H
+#define PLANNER_LAB_NVML_H
+
+#include "common.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+/* Answer what a test plays for this call on this GPU; nothing of the kind happens in a lab. */
+#define PLAY_ON(gpu) do { int played = play(__func__, gpu); if (played) return played; } while (0)
+#define PLAY() PLAY_ON(index_of(device))
+
+typedef int Return;
+typedef void *Device;
+
+enum {
+    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
+    DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, RESET_REQUIRED = 16, LIB_RM_VERSION_MISMATCH = 18
+};
+
+/* The driver that was loaded when NVML started. */
+extern char loaded[64];
+
+/* The GPU behind a handle. */
+static inline int index_of(Device device) { return (int)(long)device - 1; }
+
+#endif
