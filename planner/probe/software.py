@@ -163,12 +163,13 @@ def _loader(run: _Run, found: Found) -> dict[str, Any]:
     if run.hung or not wanted:
         return {}
     value, reason = bounded(lambda: by_loader(wanted), LOADER_S, {})
-    if reason is None:
-        return dict(value)
-    seen = {}
+    seen: dict[str, Any] = dict(value)
     for name, check in sorted(wanted.items()):
-        one, reason = bounded(lambda n=name, c=check: by_loader({n: c}), LOADER_S / 4, {})  # type: ignore[misc]
-        seen[name] = {"error": "the loader's choice: %s" % reason} if reason else one[name]
+        if reason is not None:
+            one, alone = bounded(lambda n=name, c=check: by_loader({n: c}), LOADER_S / 4, {})  # type: ignore[misc]
+            seen[name] = {"error": "what the loader takes: %s" % alone} if alone else one[name]
+        # Which folder of LD_LIBRARY_PATH has the name first, if one has it.
+        seen[name]["folder"] = next((f for f in found.search_path if os.path.exists(os.path.join(f, name))), None)
     return seen
 
 
