@@ -22,29 +22,31 @@ class ShortMemoryError(Exception):
 
 
 class Session:
-    """The primary context of the first visible GPU; use it in a ``with`` statement.
+    """The primary context of one visible GPU; use it in a ``with`` statement.
 
     Args:
         uuid: The GPU; all others are hidden from this process.
-        driver: Another player of the driver's part, in tests; then the environment stays as it is.
+        driver: A driver that is open already, or another player of its part in tests; then the environment, and with
+            it what is visible, stays as it is.
+        ordinal: Which of the visible GPUs. Where several are open each call goes to the one that ``use`` named last.
 
     Raises:
         CudaError: The driver cannot be loaded or gives no context.
     """
 
-    def __init__(self, uuid: str, driver: Any = None) -> None:
+    def __init__(self, uuid: str, driver: Any = None, ordinal: int = 0) -> None:
         if driver is None:
             scrub_environment(uuid)
         started = time.monotonic()
         self.driver: Any = Driver() if driver is None else driver
         self.driver.call("cuInit", ctypes.c_uint(0))
-        self._device = ctypes.c_int()
-        self.driver.call("cuDeviceGet", ctypes.byref(self._device), 0)
-        context = ctypes.c_void_p()
-        self.driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._device)
-        self.driver.call("cuCtxSetCurrent", context)
+        self.device = ctypes.c_int()
+        self.driver.call("cuDeviceGet", ctypes.byref(self.device), ordinal)
+        self.context = ctypes.c_void_p()
+        self.driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(self.context), self.device)
+        self.use()
         self.context_ms = round((time.monotonic() - started) * 1e3, 3)
-        self.identity = identity(self.driver, self._device)
+        self.identity = identity(self.driver, self.device)
         self.capability = tuple(int(part) for part in self.identity["compute_capability"].split("."))
         self.processors = self.attribute(_SMS)
         self.jit_ms: dict[str, float] = {}
@@ -55,14 +57,20 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        for event in self._events:
-            self._give_back("cuEventDestroy_v2", event)
-        for name in sorted(self._modules):
-            self._give_back("cuModuleUnload", self._modules[name])
-        self._give_back("cuDevicePrimaryCtxRelease_v2", self._device)
+    def use(self) -> None:
+        """Make this GPU's context the one that calls go to."""
+        self.driver.call("cuCtxSetCurrent", self.context)
 
-    def _give_back(self, call: str, *arguments: Any) -> None:
+    def __exit__(self, *_: Any) -> None:
+        self.give_back("cuCtxSetCurrent", self.context)
+        for event in self._events:
+            self.give_back("cuEventDestroy_v2", event)
+        for name in sorted(self._modules):
+            self.give_back("cuModuleUnload", self._modules[name])
+        self.give_back("cuDevicePrimaryCtxRelease_v2", self.device)
+
+    def give_back(self, call: str, *arguments: Any) -> None:
+        """Make a call that gives something back; a refusal goes to ``problems``."""
         try:
             self.driver.call(call, *arguments)
         except CudaError as exc:
@@ -71,7 +79,7 @@ class Session:
     def attribute(self, number: int) -> int:
         """Return a device attribute (``CU_DEVICE_ATTRIBUTE_*``)."""
         value = ctypes.c_int()
-        self.driver.call("cuDeviceGetAttribute", ctypes.byref(value), number, self._device)
+        self.driver.call("cuDeviceGetAttribute", ctypes.byref(value), number, self.device)
         return value.value
 
     def memory_bytes(self) -> tuple[int, int]:
@@ -98,7 +106,7 @@ class Session:
         try:
             yield address
         finally:
-            self._give_back("cuMemFree_v2", address)
+            self.give_back("cuMemFree_v2", address)
 
     @contextlib.contextmanager
     def pinned(self, size_bytes: int) -> Iterator[ctypes.c_void_p]:
@@ -108,7 +116,7 @@ class Session:
         try:
             yield address
         finally:
-            self._give_back("cuMemFreeHost", address)
+            self.give_back("cuMemFreeHost", address)
 
     def function(self, module: str, entry: str) -> ctypes.c_void_p:
         """Return a kernel; the driver compiles its module on first use, and the time goes to ``jit_ms``.
@@ -138,7 +146,7 @@ class Session:
         """Wait for everything that was queued. Raises CudaError with what went wrong meanwhile."""
         self.driver.call("cuCtxSynchronize")
 
-    def timed_ms(self, queue: Callable[[], None]) -> float:
+    def timed_ms(self, queue: Callable[[], Any]) -> float:
         """Return the milliseconds between two events around what ``queue`` queues, after it has ended."""
         while len(self._events) < 2:
             event = ctypes.c_void_p()
