@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console, ConsoleOptions
-from rich.text import Text
 
 from planner.gates.baseline import Baseline, Compared, Comparison, Figure, Gpu, si, signed
 from planner.gates.failures import Verdict
@@ -19,6 +18,7 @@ from planner.gates.statistics import Change, pooled
 from planner.gates.verdicts import Decision
 from planner.report.layout import Columns, wrapped
 from planner.report.style import STYLE
+from planner.report.text import Text
 
 # The page asks for nothing, so nothing may be loaded, whatever a name holds.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

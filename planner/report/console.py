@@ -6,14 +6,33 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from planner.diagnostics import Diagnostic
 from planner.documents import canonical_json
+
+_COLUMNS = 80
 
 
 def colour_enabled(stream: object) -> bool:
     """Tell whether escape codes may be written to ``stream`` (a terminal, and ``NO_COLOR`` unset)."""
     return bool(getattr(stream, "isatty", lambda: False)()) and not os.environ.get("NO_COLOR")
+
+
+def plain_width(stream: object) -> int | None:
+    """Return how many columns lines may take on a stream without styles; None where rich has to decide about styles.
+
+    The width is the one that rich would take, so that a plan in a file looks the same whoever wrote it.
+    """
+    if getattr(stream, "isatty", lambda: False)() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit():
+        return int(columns)
+    for descriptor in (0, 1, 2):        # one of them may be the terminal that somebody sits at
+        with suppress(OSError, ValueError):
+            return os.get_terminal_size(descriptor).columns or _COLUMNS
+    return _COLUMNS
 
 
 def format_diagnostic(item: Diagnostic, *, colour: bool = False) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
-from rich.text import Text
+from planner.report.text import Text
 
 GAP = "  "
 NARROWEST = 20      # a flexible column is never made narrower; such a terminal folds lines by itself

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions
-from rich.text import Text
-
+from planner.report.console import plain_width
 from planner.report.crossed import crossed
 from planner.report.layout import Columns, shortened, wrapped
+from planner.report.text import Text
 from planner.report.timeline import ASCII, UNICODE, timeline_lines
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import has_windows
 from planner.schedule.plan import Eta, Plan, Wave
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
 
 NAMES_SHOWN = 4          # cohorts, pools, nodes in one line
 LEFT_ALONE_SHOWN = 10
@@ -32,8 +36,12 @@ class PlanView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Yield the lines; rich calls this when the view is printed."""
-        plan, width = self._plan, options.max_width
-        ink = UNICODE if options.encoding.lower().startswith("utf") else ASCII
+        return self.lines(options.max_width, options.encoding)
+
+    def lines(self, width: int, encoding: str) -> Iterator[Text]:
+        """Yield the lines for a terminal of some width (columns) and encoding."""
+        plan = self._plan
+        ink = UNICODE if encoding.lower().startswith("utf") else ASCII
         course = forecast(plan)
         chart = list(timeline_lines(plan, course, width, ink))
         sections = [
@@ -47,8 +55,16 @@ class PlanView:
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
-    """Write the preview to stdout."""
-    (console or Console(highlight=False)).print(PlanView(plan), soft_wrap=True)
+    """Write the preview to a console, or to stdout."""
+    view = PlanView(plan)
+    if console is None and (width := plain_width(sys.stdout)) is not None:
+        lines = [line.plain for line in view.lines(width, sys.stdout.encoding or "utf-8")]
+        if all(map(str.isprintable, lines)):      # rich knows what to do with tabs and worse
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            return
+    from rich.console import Console as RichConsole
+
+    (console or RichConsole(highlight=False)).print(view, soft_wrap=True)
 
 
 def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console, ConsoleOptions
-from rich.text import Text
 
 from planner.execute.course import End
 from planner.execute.montecarlo import Spread, Summary
 from planner.report.layout import Columns, wrapped
 from planner.report.plan_view import spent
+from planner.report.text import Text
 from planner.schedule.plan import Plan
 
 _BAR = 24

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.text import Text
-
 from planner.report.layout import GAP
+from planner.report.text import Text
 from planner.schedule.estimate import Forecast, Span
 from planner.schedule.plan import Plan
 
