@@ -15,14 +15,25 @@ def scratch() -> Iterator[str]:
     """Lend a directory that is TMPDIR and HOME of everything started meanwhile.
 
     A process of its own waits for this one to end, in whatever way, and removes the directory then.
+
+    Raises:
+        OSError: There is no place for one.
     """
-    path = tempfile.mkdtemp(prefix="planner-gate-")
     reader, writer = os.pipe()
-    os.set_inheritable(writer, False)
+    told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _sweep(path, reader, writer)
+        os.close(writer)
+        os.close(told)
+        _sweep(reader, tell)
     os.close(reader)
+    os.close(tell)
+    with os.fdopen(told, "rb") as stream:
+        path = os.fsdecode(stream.read())
+    if not path:
+        os.close(writer)
+        os.waitpid(pid, 0)
+        raise OSError("no private directory can be made below %s" % tempfile.gettempdir())
     before = {name: os.environ.get(name) for name in ("TMPDIR", "HOME")}
     os.environ.update(TMPDIR=path, HOME=path)
     tempfile.tempdir = None
@@ -39,16 +50,22 @@ def scratch() -> Iterator[str]:
         os.waitpid(pid, 0)
 
 
-def _sweep(path: str, reader: int, writer: int) -> None:
-    """Be the sweeper: wait until nobody holds the other end, remove the directory, end."""
+def _sweep(reader: int, tell: int) -> None:
+    """Be the sweeper: make the directory, wait until nobody holds the other end, remove it, end.
+
+    The directory is made here, so that no moment comes at which it is there and nobody would remove it.
+    """
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        os.close(writer)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):        # the caller's pipes must not stay open for this process's sake
             os.dup2(null, stream)
+        path = tempfile.mkdtemp(prefix="planner-gate-")
+        with contextlib.suppress(OSError):
+            os.write(tell, os.fsencode(path))
+        os.close(tell)
         with contextlib.suppress(OSError):
             os.read(reader, 1)
         # Children that are being killed may still write: what appears meanwhile is removed, too.

@@ -3,6 +3,7 @@
    VERB NAME [NUMBER [GPU [AFTER]]], the GPU a number or `*`:
      call CALL CODE        the call answers with this error, after AFTER calls that went well
      hang CALL SECONDS     it sleeps; `stubborn` instead of `hang` ignores SIGTERM, too
+     pause CALL MS         it sleeps for so many milliseconds, the first time in a process
      crash CALL SIGNAL     it kills its own process
      idle KERNEL           the kernel does nothing and says success
      constant KERNEL WORD  every word it writes is this one
@@ -72,6 +73,11 @@ static inline int play(const char *call, int gpu) {
     p = stubborn ? stubborn : find_play("hang", call, gpu);
     for (long left = p ? p->number : 0; left > 0;)
         left = (long)sleep((unsigned)left);
+    p = find_play("pause", call, gpu);
+    if (p) {
+        usleep((unsigned)p->number * 1000);
+        p->number = 0;
+    }
     p = find_play("call", call, gpu);
     return !p || p->after-- > 0 ? 0 : (p->after = 0, (int)p->number);
 }
