@@ -12,8 +12,8 @@ from typing import Any
 
 from .asked import STAND_IN
 from .expect import copy_sums, hash_table, seed_of
-from .failures import WORST_FIRST, code_of
-from .samples import compare_figure, guarded, numbers
+from .failures import WORST_FIRST
+from .samples import compare_figure, cuda_code, guarded, numbers, refused
 from .verdicts import GateResult
 
 MIB = 1 << 20
@@ -79,13 +79,13 @@ def _pairs(report: Mapping[str, Any], request: Mapping[str, Any], before: Mappin
     if not isinstance(seen, Mapping):
         yield _absent("pairs", host, report, least=2)
         return
-    if trouble := _refused("pairs", host, seen, "GATE_TIMEOUT"):
+    if trouble := refused("pairs", host, seen, "GATE_TIMEOUT"):
         yield trouble
         return
     uuids = [str(gpu["uuid"]) for gpu in seen["gpus"] if "error" not in gpu]
     for gpu in seen["gpus"]:
         if "error" in gpu:
-            yield GateResult("pairs", str(gpu["asked"]), _cuda(gpu), (str(gpu["error"]),))
+            yield GateResult("pairs", str(gpu["asked"]), cuda_code(gpu), (str(gpu["error"]),))
     if not uuids and seen["gpus"]:
         return
     asked, nonce = PAIR_SIZES[_profile(seen, request)], str(request.get("nonce", ""))
@@ -141,7 +141,7 @@ def _pair(pair: Mapping[str, Any] | None, source: str, target: str, nonce: str, 
         if way not in pair:
             continue
         if pair[way]["status"] != "ok":
-            return _cuda(pair[way]), f"{way} to {target}: {pair[way].get('reason')}"
+            return cuda_code(pair[way]), f"{way} to {target}: {pair[way].get('reason')}"
         wanted = copy_sums(seed_of(nonce, host, f"p2p {way} {source}>{target}"), size_bytes // 4)
         if pair[way]["sums"] != [wanted, wanted]:
             return "RESULT_WRONG", f"{way} to {target}: sums {pair[way]['sums']}, must be {wanted} twice"
@@ -174,7 +174,7 @@ def _collective(report: Mapping[str, Any], request: Mapping[str, Any], before: M
     if seen.get("status") == "skip":
         yield GateResult("collective", host, "PART_MISSING", (str(seen.get("reason")),))
         return
-    if trouble := _refused("collective", host, seen, "NCCL_HANG"):
+    if trouble := refused("collective", host, seen, "NCCL_HANG"):
         yield trouble
         return
     nonce, asked = str(request.get("nonce", "")), COLLECTIVE_SIZES[_profile(seen, request)]
@@ -277,23 +277,6 @@ def _absent(gate: str, host: str, report: Mapping[str, Any], least: int) -> Gate
     return GateResult(gate, host, "GATE_NO_RESULT", (f"the report has no {gate}",))
 
 
-def _refused(gate: str, host: str, seen: Mapping[str, Any], timeout: str) -> GateResult | None:
-    """Return the answer where the child gave none, or something refused as a whole."""
-    words = str(seen.get("error") or seen.get("reason") or seen.get("short") or "")
-    if seen.get("hung") or words.startswith("hung"):
-        return GateResult(gate, host, "GATE_HUNG_D", (words or "hung",))
-    if seen.get("timeout") or words == "timeout":
-        return GateResult(gate, host, timeout, (words or "timeout",))
-    if words.startswith("killed by signal"):
-        return GateResult(gate, host, "GATE_CRASHED", (words,))
-    if seen.get("short"):
-        return GateResult(gate, host, "MEMORY_SHORT", (words,))
-    if words:
-        code = "NCCL_ERROR" if "nccl_code" in seen else _cuda(seen)
-        return GateResult(gate, host, code, (words,))
-    return None
-
-
 def _other_run(gate: str, seen: Mapping[str, Any], nonce: str, host: str, asked: Mapping[str, Any]
                ) -> GateResult | None:
     for what, have, want, code in (("nonce", seen.get("nonce"), nonce, "REPORT_FOREIGN"),
@@ -302,8 +285,3 @@ def _other_run(gate: str, seen: Mapping[str, Any], nonce: str, host: str, asked:
         if have != want:
             return GateResult(gate, host, code, (f"{what} {have!r}, asked {want!r}",))
     return None
-
-
-def _cuda(seen: Mapping[str, Any]) -> str:
-    code = seen.get("code")
-    return code_of("cuda", code) if type(code) is int else "GATE_BUG"

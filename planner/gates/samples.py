@@ -5,10 +5,11 @@ Pure, and standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
+from .failures import code_of
 from .statistics import SAMPLES_LEAST, TOLERANCES, change_of
 from .verdicts import GateResult
 
@@ -65,3 +66,33 @@ def compare_figure(name: str, kind: str, before: list[float] | None, after: list
     if change.unsteady:
         words += f", spread {100 * change.spread_after:.1f} %, before {100 * change.spread_before:.1f} %"
     return change.code, words
+
+
+def refused(gate: str, host: str, seen: Mapping[str, Any], timeout: str) -> GateResult | None:
+    """Return the answer where the child gave none, or something refused as a whole; None where it answered.
+
+    Args:
+        gate: Of the answer.
+        host: Its subject.
+        seen: What the child answered, or ``error`` in the words of ``planner.probe.children``.
+        timeout: Code where it did not end in time.
+    """
+    words = str(seen.get("error") or seen.get("reason") or seen.get("short") or "")
+    if seen.get("hung") or words.startswith("hung"):
+        return GateResult(gate, host, "GATE_HUNG_D", (words or "hung",))
+    if seen.get("timeout") or words == "timeout":
+        return GateResult(gate, host, timeout, (words or "timeout",))
+    if words.startswith("killed by signal"):
+        return GateResult(gate, host, "GATE_CRASHED", (words,))
+    if seen.get("short"):
+        return GateResult(gate, host, "MEMORY_SHORT", (words,))
+    if words:
+        code = "NCCL_ERROR" if "nccl_code" in seen else cuda_code(seen)
+        return GateResult(gate, host, code, (words,))
+    return None
+
+
+def cuda_code(seen: Mapping[str, Any]) -> str:
+    """Return the code for an error of the driver that a report names by number; without a number it is our own."""
+    code = seen.get("code")
+    return code_of("cuda", code) if type(code) is int else "GATE_BUG"
