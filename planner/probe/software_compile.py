@@ -63,7 +63,8 @@ class _Nvrtc:
         self._library, self._evidence = Library(path), evidence
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._library.must("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
-        evidence.update(path=self._library.path(), version=[major.value, minor.value])
+        self._library.tell(evidence)
+        evidence["version"] = [major.value, minor.value]
 
     def known(self) -> list[int]:
         """Return the architectures it compiles for, where it can tell."""

@@ -54,13 +54,19 @@ class Found:
 
 
 def find(request: dict[str, Any]) -> Found:
-    """Look for everything; ``request`` may name more ``roots`` (folders) and ``pythons`` (interpreters)."""
+    """Look for everything.
+
+    Args:
+        request: ``roots``: more toolkits or folders of libraries; ``only_roots``: look nowhere else; ``pythons``:
+            interpreters in place of ``python3`` on PATH.
+    """
     found = Found()
-    roots = [str(root) for root in request.get("roots") or () if isinstance(root, str)]
+    roots = [root for root in request.get("roots") or () if isinstance(root, str)]
+    everywhere = request.get("only_roots") is not True
     found.search_path = [f for f in os.environ.get("LD_LIBRARY_PATH", "").split(":") if f]
     found.interpreters = _interpreters(request)
-    toolkits = sorted({os.path.realpath(p) for pattern in (*TOOLKITS, *roots) for p in glob.glob(pattern)
-                       if os.path.isdir(p)})
+    patterns = [*(TOOLKITS if everywhere else ()), *roots]
+    toolkits = sorted({os.path.realpath(p) for pattern in patterns for p in glob.glob(pattern) if os.path.isdir(p)})
     found.toolkits = [t for t in toolkits if os.access(t + "/bin/nvcc", os.X_OK)]
     folders: list[str] = []
     for toolkit in toolkits:
@@ -68,9 +74,10 @@ def find(request: dict[str, Any]) -> Found:
     for interpreter in found.interpreters:
         for site in interpreter["sites"]:
             folders += [f for part in WHEELS for f in sorted(glob.glob(os.path.join(site, part)))]
-    folders += _cached_folders()
-    folders += found.search_path
-    folders += [f for pattern in FOLDERS for f in sorted(glob.glob(pattern))]
+    if everywhere:
+        folders += _cached_folders()
+        folders += found.search_path
+        folders += [f for pattern in FOLDERS for f in sorted(glob.glob(pattern))]
     _collect(found, _once(folders))
     return found
 

@@ -132,6 +132,13 @@ class Library:
         if status:
             raise LibraryError("%s failed with status %d" % (name, status), "LIB_CALL")
 
+    def tell(self, evidence: dict[str, Any]) -> None:
+        """Put the real path of what was loaded into the evidence, and what a stand-in of tests says of itself."""
+        evidence["path"] = self.path()
+        if self.has("planner_standin"):
+            text = (ctypes.c_char * 80).in_dll(self.handle, "planner_standin")
+            evidence["stand_in"] = text.value.decode("utf-8", "replace")
+
     def path(self) -> str | None:
         """Return the real path of what was loaded, by the loader's own list."""
         libc = ctypes.CDLL(None)

@@ -25,7 +25,8 @@ def check_cudart(path: str, uuids: list[str], numbers: Numbers, evidence: dict[s
     """Count GPUs and carry the run's bytes to the first one, across its memory and back, by this runtime alone."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(uuids)
     library = Library(path)
-    evidence.update(path=library.path(), asked=uuids)
+    evidence["asked"] = uuids
+    library.tell(evidence)
 
     def must(name: str, *arguments: Any) -> None:
         status = library.call(name, *arguments)
@@ -57,7 +58,7 @@ def check_cublas(path: str, uuid: str, numbers: Numbers, evidence: dict[str, Any
     """Multiply two matrices of small integers."""
     with Session(uuid) as session:
         library = Library(path)
-        evidence["path"] = library.path()
+        library.tell(evidence)
         handle, version = _void(), _int()
         library.must("cublasCreate_v2", _ref(handle))
         library.must("cublasGetVersion_v2", handle, _ref(version))
@@ -82,7 +83,8 @@ def check_cufft(path: str, uuid: str, numbers: Numbers, evidence: dict[str, Any]
         library = Library(path)
         version, plan = _int(), _int()
         library.must("cufftGetVersion", _ref(version))
-        evidence.update(path=library.path(), version=version.value)
+        library.tell(evidence)
+        evidence["version"] = version.value
         height = numbers.data("height", 1)[0] + 1
         with session.memory(8 * FFT_POINTS) as source, session.memory(8 * FFT_POINTS) as target:
             session.upload(source, floats([height] + [0] * (2 * FFT_POINTS - 1)))
@@ -101,7 +103,8 @@ def check_cudnn(path: str, uuid: str, numbers: Numbers, evidence: dict[str, Any]
         library = Library(path)
         function = library.function("cudnnGetVersion")
         function.restype = _size
-        evidence.update(path=library.path(), version=function())
+        library.tell(evidence)
+        evidence["version"] = function()
         handle = _void()
         library.must("cudnnCreate", _ref(handle))
         out = IMAGE - FILTER + 1
@@ -152,7 +155,7 @@ def _add(library: Library, handle: ctypes.c_void_p, x: Any, y: Any) -> None:
 def version_only(path: str, check: str, evidence: dict[str, Any]) -> None:
     """Load a library and ask its version; no GPU is touched."""
     library = Library(path)
-    evidence["path"] = library.path()
+    library.tell(evidence)
     evidence["version"] = _VERSIONS[check](library)
 
 
