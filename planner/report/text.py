@@ -25,6 +25,9 @@ class Text:
         """The line without its styles."""
         return "".join(text for text, _ in self._parts)
 
+    def __str__(self) -> str:
+        return self.plain
+
     def append(self, text: str, style: str = "") -> None:
         """Add a part with a style of its own."""
         self._parts.append((text, style))

@@ -38,6 +38,7 @@ def test_a_line_is_written_as_rich_writes_its_own(begin: str, style: str, parts:
             line.rstrip()
     assert printed(ours, colour=colour) == printed(theirs, colour=colour)
     assert ours.plain == theirs.plain
+    assert str(ours) == str(theirs)
 
 
 @pytest.mark.parametrize("columns", ["", "60", "200"])
