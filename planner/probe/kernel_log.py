@@ -26,7 +26,7 @@ STAMPED = re.compile(r"^\[\s*(\d+\.\d+)\]\s?(.*)$")
 JOURNAL = re.compile(r"^\S+ kernel: ")
 
 
-def read_kernel_log(since: Any, node: Node) -> dict[str, Any]:
+def read_kernel_log(since: Any, node: Node | None = None) -> dict[str, Any]:
     """Return Xid, SXid and API mismatch lines since ``since``.
 
     Args:
@@ -40,7 +40,7 @@ def read_kernel_log(since: Any, node: Node) -> dict[str, Any]:
         "pid", "seconds", "text"}), ``dropped``. Where no source can be read ``why`` says so; that is not the
         same as no lines.
     """
-    begin = since_boot(since)
+    node, begin = node or Node(), since_boot(since)
     answer: dict[str, Any] = {"source": "unreadable", "complete": False, "since_s": begin, "xids": [], "sxids": [],
                               "api_mismatch": [], "blocked": [], "dropped": 0, "why": []}
     lines, complete, why = _kmsg(node, begin)

@@ -160,7 +160,8 @@ def test_a_log_that_cannot_be_read_is_not_an_empty_one(node: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(("path", "value", "name"), [
     (("persistence",), 0, "persistence"), (("compute_mode",), 3, "compute_mode"),
-    (("ecc", "mode", "current"), 0, "ecc"), (("ecc", "mode", "pending"), 0, "ecc_pending"), (("virtualization",), 2, "virtualization"),
+    (("ecc", "mode", "current"), 0, "ecc"), (("ecc", "mode", "pending"), 0, "ecc_pending"),
+    (("virtualization",), 2, "virtualization"),
     (("power", "limit_w"), 500.0, "power_limit_w"), (("power", "enforced_w"), 600.0, "power_enforced_w"),
     (("power", "max_w"), 650.0, "power_max_w"), (("clocks", "max_sm_mhz"), 1900, "clocks_max_sm_mhz"),
     (("clocks", "application_memory_mhz"), 2600, "clocks_application_memory_mhz")])
