@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,24 @@ def test_seconds_of_another_boot_do_not_count(tmp_path: Path) -> None:
     write(tmp_path, "/dev/kmsg", kmsg((0, 20.0, XID)))
     assert read_host({"since": 900.0, "since_boot_id": "boot-a"}, node)["kernel_log"]["xids"] == []
     assert len(read_host({"since": 900.0, "since_boot_id": "boot-z"}, node)["kernel_log"]["xids"]) == 1
+
+
+def test_a_real_task_in_state_d_is_seen_and_gone_again(tmp_path: Path) -> None:
+    """A parent of vfork waits uninterruptibly until its child executes; here that child waits for a pipe first."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    child = os.fork()
+    if child == 0:
+        Path("/proc/self/comm").write_text("nvidia-standin")
+        actions = [(os.POSIX_SPAWN_OPEN, 3, str(pipe), os.O_RDONLY, 0)]
+        os._exit(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=actions), 0)[1])
+    deadline = time.monotonic() + 20
+    found: list[dict[str, Any]] = []
+    while not found and time.monotonic() < deadline:
+        # The grandchild shares the name; it sleeps in state S.
+        found = [task for task in read_processes(Node(), own=-1, look_s=0.2)["stuck"] if task["pid"] == child]
+    os.close(os.open(pipe, os.O_WRONLY))
+    assert [(task["comm"], task["by"]) for task in found] == [("nvidia-standin", "comm")]
+    assert found[0]["seconds"] >= 0.2
+    assert os.waitpid(child, 0)[1] == 0
+    assert not [task for task in read_processes(Node(), own=-1, look_s=0.0)["stuck"] if task["pid"] == child]
