@@ -85,8 +85,11 @@ def judge_inventory(report: Report, request: Report, before: Report | None, foun
             found.add(gate, host, "GPU_MISSING", f"{source} shows {have:.0f} of {wanted:.0f} GPUs")
     if seen is not None and on_bus is not None and on_bus > seen and seen != wanted:
         gap = as_number(old_report.get("pci_gpus")), len(as_maps(as_map(old_report.get("nvml")).get("gpus")))
-        found.add(gate, host, "GPU_LOST", f"the PCI bus shows {on_bus:.0f} GPUs, NVML {seen}",
-                  was=before is not None and gap == (on_bus, seen))
+        words = f"the PCI bus shows {on_bus:.0f} GPUs, NVML {seen}"
+        if before is None and _given(report, seen):
+            found.judged(gate, host, f"{words}: the others have no device file here")
+        else:
+            found.add(gate, host, "GPU_LOST", words, was=before is not None and gap == (on_bus, seen))
     if seen is None:
         return
     gpus, old = gpus_of(report), gpus_of(old_report)
@@ -99,6 +102,12 @@ def judge_inventory(report: Report, request: Report, before: Report | None, foun
                                               f"and is not there now")
     if before is not None:
         _same_gpus(gpus, old, report, before, found)
+
+
+def _given(report: Report, seen: int) -> bool:
+    """Return whether only so many GPUs are given to this place: a container's, or the rest is bound to no driver."""
+    nodes = as_map(report.get("host_state")).get("device_nodes")
+    return isinstance(nodes, list) and 0 < len([n for n in nodes if as_text(n)[6:].isdigit()]) <= seen
 
 
 def _same_gpus(gpus: Mapping[str, Report], old: Mapping[str, Report], report: Report, before: Report, found: Findings

@@ -236,7 +236,11 @@ def test_counts(node: dict[str, Any]) -> None:
     code, words = seen(node, "inventory", gpus=8)
     assert (code, words) == ("GPU_MISSING", "NVML shows 2 of 8 GPUs; the PCI bus shows 2 of 8 GPUs")
     report = changed(node, "pci_gpus", to=3)
-    assert seen(report, "inventory")[0] == "GPU_LOST"
+    nodes = ["nvidia-uvm", "nvidia0", "nvidia1", "nvidia2", "nvidiactl"]
+    assert seen(changed(report, "host_state", "device_nodes", to=nodes), "inventory")[0] == "GPU_LOST"
+    code, words = seen(changed(report, "host_state", "device_nodes", to=nodes[:3]), "inventory")
+    assert (code, "no device file here" in words) == ("OK", True), "a container sees the whole bus and its own GPUs"
+    assert seen(changed(report, "host_state", "device_nodes", to=[]), "inventory")[0] == "GPU_LOST"
     assert seen(report, "inventory", gpus=2)[0] == "OK"
     assert seen(report, "inventory", before=report)[0] == "INHERITED"
     assert seen(report, "inventory", before=node)[0] == "GPU_LOST"
