@@ -289,12 +289,14 @@ def _environment(report: Mapping[str, Any], request: Mapping[str, Any], before: 
         code = "ENV_FORGED" if name in FORGES else "ENV_SUSPECT" if name in SUSPECT else ""
         if code:
             found.add(gate, host, code, f"{name} is set {where}", was=name in old)
-    loader = as_map(_host_state(report).get("loader"))
+    loader, loaded = as_map(_host_state(report).get("loader")), as_map(report.get("versions")).get("loaded")
     copies = as_maps(loader.get("libcuda_file"))
     first = _first_copy(before or {})
     for place, copy in enumerate(copies):
         words = f"{copy.get('path')} is libcuda {copy.get('version')} ({copy.get('kind')}, by {copy.get('how')})"
-        if place == 0 and (copy.get("kind") in ("compat", "stub") or copy.get("how") == "LD_LIBRARY_PATH"):
+        # A path that leads to the driver's own copy is how containers and modules files do it.
+        private = copy.get("how") == "LD_LIBRARY_PATH" and copy.get("version") != loaded
+        if place == 0 and (copy.get("kind") in ("compat", "stub") or private):
             found.add(gate, host, "ENV_SUSPECT", f"{words}, and the loader finds it first",
                       was=first.get("real") == copy.get("real"))
         elif place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,9 @@ def test_a_compat_library_is_a_warning_and_no_mismatch(node: dict[str, Any]) -> 
                      to=[copy_, *node["host_state"]["loader"]["libcuda_file"]])
     assert seen(report, "driver-versions")[0] == "OK"
     assert seen(report, "environment")[0] == "ENV_SUSPECT"
+    for version, code in ((OTHER, "ENV_SUSPECT"), (None, "ENV_SUSPECT"), (DRIVER, "OK")):
+        own = changed(node, "host_state", "loader", "libcuda_file", to=[dict(copy_, kind="driver", version=version)])
+        assert seen(own, "environment")[0] == code
     later = changed(node, "host_state", "loader", "libcuda_file",
                     to=[*node["host_state"]["loader"]["libcuda_file"], dict(copy_, how="compat")])
     assert seen(later, "environment")[0] == "OK"
@@ -291,6 +295,21 @@ def test_what_stays_on_a_gpu(node: dict[str, Any]) -> None:
     assert seen(gpu_changed(after("processes", to=[77]), "processes", to=[77]), "residue", GPUS[0])[0] == "OK"
     assert seen(after("processes_unread", to=True), "residue", GPUS[0])[0] == "PART_MISSING"
     assert seen(changed(node, "nvml_after", to=...), "residue")[0] == "PART_MISSING"
+
+
+# --- what a real machine printed
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_a_real_h200_passes_and_a_second_run_differs_in_nothing(name: str) -> None:
+    recorded = Path(__file__).parent / "recorded"
+    report = json.loads((recorded / f"h200-580.159.04-{name}.json").read_text())
+    request = {"host": report["host"], "expect": {"driver": DRIVER, "gpus": 1, "flavour": "open"}}
+    results = judge_state(report, request, None)
+    assert {r.code for r in results} <= {"OK", "BASELINE_MISSING", "PART_MISSING"}, [r for r in results if r.evidence]
+    again = json.loads((recorded / "h200-580.159.04-standard-again.json").read_text())
+    results = judge_state(again, request, report)
+    assert {r.gate for r in results if r.code != "OK"} == {"fabric"}, "a guest with one GPU and no NVLink"
 
 
 # --- whatever a node may print
