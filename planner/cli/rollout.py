@@ -207,7 +207,7 @@ def clock_of(rollout: Rollout) -> SystemClock | VirtualClock:
 
 def release_all(rollout: Rollout, *, inventory: str, forks: int, simulate: str,
                 entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write the end of a rollout and give back every lease; return the nodes where that did not work.
+    """Write the end of a rollout, give back every lease and take its marks off; return the nodes where it did not work.
 
     Raises:
         LockedError: A controller is at work.
@@ -215,6 +215,7 @@ def release_all(rollout: Rollout, *, inventory: str, forks: int, simulate: str,
     from planner.emit.render import rollout_id
     from planner.execute.calls import build_request
     from planner.execute.decide import Act
+    from planner.execute.fences import fenced_nodes
     from planner.runner.ansible import AnsibleRunner
     from planner.runner.port import HostOutcome, PlaybookRunner
 
@@ -223,16 +224,19 @@ def release_all(rollout: Rollout, *, inventory: str, forks: int, simulate: str,
                       state_dir=rollout.state_dir, rollout=rollout_id(plan), owner=controller.owner, forks=forks)
     with RolloutLock(rollout.store, clock, bundle=rollout.spelled, controller=controller) as lock:
         lock.append(entry)
-        leased = tuple(sorted(name for name, status in rollout.state().nodes.items() if status.leased))
-        if not leased:
+        now = rollout.state()
+        leased = tuple(sorted(name for name, status in now.nodes.items() if status.leased))
+        fenced = fenced_nodes(plan, now)
+        if not leased and not fenced:
             return ()
         runner: PlaybookRunner = (_simulated(rollout, simulate, setting.rollout, clock)["runner"] if simulate
                                   else AnsibleRunner())
-        act = Act(call="release", wave="", batch="", nodes=leased)
+        act = Act(call="release", wave="", batch="", nodes=leased, fenced=fenced)
         result = runner.run(build_request(setting, act, token=lock.token, nonce="", acknowledge=(),
                                           run_id=f"{setting.rollout}.{lock.token}.abort"))
-        left = tuple(n for n in leased if result.hosts.get(n) is not HostOutcome.OK)
-        lock.append(*[{"kind": "lease-released", "node": n} for n in leased if n not in left])
+        left = tuple(n for n in sorted({*leased, *fenced}) if result.hosts.get(n) is not HostOutcome.OK)
+        lock.append(*[{"kind": "lease-released", "node": n} for n in leased if n not in left],
+                    *[{"kind": "fences-removed"}] * bool(fenced and not set(fenced) & set(left)))
         return left
 
 

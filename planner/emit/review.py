@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from planner.emit.fences import constraint
+from planner.schedule.fences import NEW, OLD, fence_mark
 from planner.schedule.known import goal_problems
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
@@ -15,8 +17,8 @@ _MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", 
 
 def render_review(plan: Plan) -> str:
     """Return the Markdown text: what changes, where, in which order, why, at what risk, and how to get back."""
-    sections = (_head, _changes, _gains, _order, _paths, _capacity, _risks, _known_problems, _way_back, _left_out,
-                _running)
+    sections = (_head, _changes, _gains, _order, _mixed, _paths, _capacity, _risks, _known_problems, _way_back,
+                _left_out, _running)
     return "\n\n".join(filter(None, ("\n".join(section(plan)) for section in sections))).rstrip() + "\n"
 
 
@@ -90,6 +92,38 @@ def _order(plan: Plan) -> Iterator[str]:
     rows = [(f"`{w.id}`", w.kind, f"`{b.id}`", names(b.nodes), str(b.minutes), _after(w) if b is w.batches[-1] else "")
             for w in plan.waves for b in w.batches]
     yield from table(("wave", "kind", "batch", "nodes", "minutes", "then"), rows)
+
+
+def _mixed(plan: Plan) -> Iterator[str]:
+    if not plan.mixed:
+        return
+    yield "## Two versions in one job's reach"
+    yield ""
+    yield ("No job may span changed and other nodes of a communication domain from the first of these batches to the "
+           "end of the last.")
+    yield ""
+    rows = [(text(w.domain), text(", ".join(w.components)), f"`{w.opens}` to `{w.closes}`", str(w.batches),
+             hours(w.minutes) + ", and the wait for approval" * w.approval,
+             ", ".join(w.fences) + f"; {count(w.unfenced, 'node')} by you" * bool(w.fences and w.unfenced)
+             or "none: up to you") for w in plan.mixed]
+    yield from table(("domain", "mixed in", "batches", "number", "minutes at worst", "fence"), rows)
+    yield ""
+    because = dict.fromkeys(claim(item) for w in plan.mixed for item in w.because)
+    yield from (f"- Why: {told}" for told in because)
+    kinds = {scheduler for w in plan.mixed for scheduler in w.fences}
+    mark = text(fence_mark(plan))
+    if "slurm" in kinds:
+        yield (f"- Slurm: before a changed node goes back, it gets the feature `{mark}{NEW}`, and those that are not "
+               f"changed yet get `{mark}{OLD}`. A job stays in one half with `{constraint(plan, 'slurm')}`; make that "
+               "the default of your submit filter while the window is open.")
+    if "kubernetes" in kinds:
+        yield (f"- Kubernetes: the same as label `{mark}`, with the values `new` and `old`. A job stays in one half "
+               f"when its pods require podAffinity for each other with `{constraint(plan, 'kubernetes')}`.")
+    if kinds:
+        yield ("- When the last node of a domain is done, and at the end of the rollout, the marks are taken off; all "
+               "other features and labels stay. Jobs that wait with such a constraint then have to be told another.")
+    if any(w.unfenced for w in plan.mixed):
+        yield "- Where nothing fences them, keep jobs to one half yourself: the warnings below say why."
 
 
 def _key(place: int) -> str:

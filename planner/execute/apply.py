@@ -16,6 +16,7 @@ from planner.errors import ApplyError, ExitCode, LockedError
 from planner.execute.calls import Listener, ReadState, Setting, build_request, judge
 from planner.execute.clock import Clock
 from planner.execute.decide import Act, Note, Stop, Wait, decide
+from planner.execute.fences import fenced_nodes
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import RolloutLock
 from planner.execute.progress import Reporter, SilentReporter
@@ -179,7 +180,9 @@ class Engine:
                  "data": {"call": act.call, "status": result.status, "rc": result.return_code}}
         if act.call == "release":
             # A lease that could not be given back is no reason to stop: it names its rollout, and abort tries again.
-            self._write(*[{"kind": "lease-released", "node": name} for name in act.nodes], ended)
+            off = act.fenced and all(result.hosts.get(name) is HostOutcome.OK for name in act.fenced)
+            self._write(*[{"kind": "lease-released", "node": name} for name in act.nodes], ended,
+                        *[{"kind": "fences-removed"}] * bool(off))
             return
         self._write_judged(act, result, listener, ended)
         for name in act.nodes:
@@ -245,15 +248,19 @@ class Engine:
                        changed=self._calls > 0)
 
     def _release_idle(self, *, everything: bool) -> None:
-        """Give back leases on nodes where nothing was changed; at the end of the rollout on all that have one."""
+        """Give back leases on nodes where nothing was changed; at the end of the rollout on all that have one.
+
+        With the rollout end its marks on nodes of mixed domains, where a node of them is not done.
+        """
         if self._interrupts.aborting:
             return
         idle = tuple(sorted(
             name for name, s in self._state.nodes.items()
             if s.leased and not s.unknown and s.code != Event.REFUSED and s.state is not NodeState.UNDRAIN_REQUIRED
             and (everything or not s.started)))
-        if idle:
-            self._act(Act(call="release", wave="", batch="", nodes=idle))
+        fenced = fenced_nodes(self._plan, self._state) if everything else ()
+        if idle or fenced:
+            self._act(Act(call="release", wave="", batch="", nodes=idle, fenced=fenced))
 
 
 def elapsed_text(since: str, now: datetime) -> str:

@@ -14,6 +14,7 @@ from planner.data import data_dir
 from planner.documents import digest
 from planner.errors import PlannerError
 from planner.execute.decide import Act
+from planner.execute.fences import unfence_variables
 from planner.execute.predict import at_goal, differences
 from planner.execute.states import PHASE_GROUPS, Event, NodeStatus
 from planner.execute.verdicts import QUICK, GateRulings
@@ -78,15 +79,19 @@ def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id:
     play = next((w.play for w in plan.waves if w.id == act.wave), "")
     if act.call == "release":
         play, extra["planner_rollout"] = str(data_dir("playbooks") / RELEASE_PLAY), setting.rollout
+    nodes = act.nodes
+    if act.fenced:
+        extra |= {"planner_unfence": unfence_variables(plan, act.fenced), "planner_leased": list(act.nodes)}
+        nodes = tuple(sorted({*act.nodes, *act.fenced}))
     return RunRequest(
-        directory=str(setting.bundle), playbook=play, inventory=setting.inventory, limit=act.nodes,
+        directory=str(setting.bundle), playbook=play, inventory=setting.inventory, limit=nodes,
         tags=PHASE_GROUPS.get(act.call, ()), extra_vars=extra, run_id=run_id, forks=setting.forks,
-        timeout_s=_limit_s(plan, act), groups=_groups(plan, act), artifacts=str(setting.state_dir / "artifacts"))
+        timeout_s=_limit_s(plan, act), groups=_groups(plan, nodes), artifacts=str(setting.state_dir / "artifacts"))
 
 
-def _groups(plan: Plan, act: Act) -> tuple[tuple[str, ...], ...]:
-    """Return an act's nodes by cohort: each has a play of its own, and no cohort's reboot waits for another's."""
-    found = (tuple(n for n in act.nodes if n in set(cohort.nodes)) for cohort in plan.cohorts)
+def _groups(plan: Plan, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return a call's nodes by cohort: each has a play of its own, and no cohort's reboot waits for another's."""
+    found = (tuple(n for n in nodes if n in set(cohort.nodes)) for cohort in plan.cohorts)
     return tuple(group for group in found if group)
 
 

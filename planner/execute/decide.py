@@ -32,6 +32,7 @@ class Act:
     batch: str
     nodes: tuple[str, ...]
     held_back: str = ""                # why the batch was made smaller; "" when it was not
+    fenced: tuple[str, ...] = ()       # for release: nodes whose marks of mixed domains are taken off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,7 @@ class RolloutState:
     in_flight: tuple[str, ...] = ()    # nodes of a call that has begun and not ended, as far as the journal knows
     call: str = ""                     # what that call is: preflight, change, undrain or release
     owner: str = ""
+    unfenced: bool = False             # marks of mixed domains were taken off, and no node was given back since
 
 
 def moving_nodes(plan: Plan) -> frozenset[str]:
@@ -227,7 +228,9 @@ def _run_started(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]
 
 
 def _call_started(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]) -> RolloutState:
-    return replace(state, in_flight=tuple(entry.data.get("nodes", ())), call=str(entry.data.get("call", "")))
+    call = str(entry.data.get("call", ""))
+    return replace(state, in_flight=tuple(entry.data.get("nodes", ())), call=call,
+                   unfenced=state.unfenced and call != "undrain")
 
 
 def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]) -> RolloutState:
@@ -250,5 +253,6 @@ _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, Node
     "pause-requested": lambda state, entry, nodes: replace(state, paused=str(entry.data.get("by", "somebody"))),
     "resumed": lambda state, entry, nodes: replace(state, paused=""),
     "aborted": lambda state, entry, nodes: replace(state, aborted=str(entry.data.get("by", "somebody"))),
+    "fences-removed": lambda state, entry, nodes: replace(state, unfenced=True),
     "finished": lambda state, entry, nodes: replace(state, finished=True),
 }

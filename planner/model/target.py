@@ -50,6 +50,7 @@ class RolloutPolicy(Document):
     reboot_timeout_minutes: int = Field(20, ge=1, le=MINUTES_MAX)
     not_before: str | None = None                 # ISO 8601 with time zone
     windows: tuple[str, ...] = ()                 # weekly: "Sat,Sun 02:00-06:00 Europe/Berlin"; empty: at any time
+    fence: bool | None = None                     # mark the halves of a mixed communication domain; unless false: yes
 
     @field_validator("not_before", mode="before")
     @classmethod
@@ -94,7 +95,8 @@ class RolloutPolicy(Document):
 
 
 # What the engine asks for once, not pool by pool.
-WHOLE_ROLLOUT = ("failure_budget", "on_failure", "drain_timeout_minutes", "reboot_timeout_minutes", "not_before")
+WHOLE_ROLLOUT = ("failure_budget", "on_failure", "drain_timeout_minutes", "reboot_timeout_minutes", "not_before",
+                 "fence")
 
 
 def _text_or_mapping(value: Any) -> Any:

@@ -46,7 +46,7 @@ class PlanView:
         chart = list(timeline_lines(plan, course, width, ink))
         sections = [
             list(_headline(plan, course.eta, width)), list(_paths(plan, width)), list(_waves(plan, width)),
-            [Text("Timeline", style=_HEADING), *chart] if chart else [],
+            list(_mixed(plan, width)), [Text("Timeline", style=_HEADING), *chart] if chart else [],
             list(_capacity(plan, course, width)),
             *(list(lines(plan, width)) for lines in (_gains, _crossed, _known)),
         ]
@@ -138,6 +138,15 @@ def _of_pools(wave: Wave, plan: Plan) -> str:
 def _after(wave: Wave) -> str:
     parts = [f"soak {wave.soak_minutes} min"] if wave.soak_minutes else []
     return ", ".join([*parts, *(["approval"] if wave.approval else [])])
+
+
+def _mixed(plan: Plan, width: int) -> Iterator[Text]:
+    header = ("domain", "in", "from", "to", "batches", "at worst", "fenced by")
+    rows = [(w.domain, ", ".join(w.components), w.opens, w.closes, str(w.batches),
+             spent(w.minutes) + " + approval" * w.approval, ", ".join((*w.fences, *["you"] * bool(w.unfenced))))
+            for w in plan.mixed or ()]
+    yield from _table("Mixed while it moves: no job may span old and new nodes", header, rows, width, flexible=6,
+                      right=(4,))
 
 
 def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:

@@ -127,7 +127,9 @@ class ScriptedRunner:
                     except _HostStopped as stopped:
                         outcomes[host], failures[host] = stopped.outcome, stopped.event
                         hear(stopped.event)
-        missing = dict.fromkeys((h for h in request.limit if h not in outcomes), HostOutcome.NOT_RUN)
+        # A node that is not simulated holds nothing that could be given back.
+        absent = HostOutcome.OK if phases == ("release",) else HostOutcome.NOT_RUN
+        missing = dict.fromkeys((h for h in request.limit if h not in outcomes), absent)
         return RunResult(status="failed" if failures else "successful", return_code=2 if failures else 0,
                          hosts={**missing, **outcomes}, failures=failures, output_tail=self.label)
 

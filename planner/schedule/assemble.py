@@ -22,6 +22,7 @@ from planner.schedule.cohorts import (
     solve,
     with_ids,
 )
+from planner.schedule.fences import equal_claims
 from planner.schedule.gains import gains_of
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan, PoolLimit
 from planner.schedule.verify import verify_schedule
@@ -68,16 +69,19 @@ def make_plan(
             for pool in sorted({n.pool for n in chosen})}
     inputs = _inputs(document, target, matrices) | ({"like": like.digest} if like else {})
     gains = gains_of(cohorts, matrices)
+    equal = equal_claims(matrices)
 
     def scheduled(order: Plan | None, *more: str) -> Plan:
         schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
-                               equal_components=_equal_components(matrices), like=order)
+                               equal_components=frozenset(equal), like=order)
+        mixed = tuple(w.model_copy(update={"because": tuple(c for name in w.components for c in equal[name])})
+                      for w in schedule.mixed)
         return Plan(
             planner_version=planner_version, name=target.name, inputs=inputs, inventory=inventory, policy=target.policy,
             accepted=target.accept, rollout=target.rollout, pools=schedule.pools, cohorts=cohorts, waves=schedule.waves,
             nodes=nodes, excluded=_excluded(fleet, chosen, target), risks=_risks(cohorts, target), gains=gains,
             warnings=(*schedule.warnings, *more), eta_minutes=schedule.eta_minutes,
-            bound_minutes=_bound(cohorts, nodes, schedule.pools),
+            bound_minutes=_bound(cohorts, nodes, schedule.pools), mixed=mixed or None,
         )
 
     made = scheduled(like)
@@ -135,11 +139,6 @@ def _node_plan(node: Node, cohort: str) -> NodePlan:
         nvlink_domain=node.nvlink_domain, comm_domain=node.comm_domain, scheduler=node.scheduler,
         machine_id=node.machine_id, facts=node.facts_digest,
     )
-
-
-def _equal_components(matrices: MatrixSet) -> frozenset[str]:
-    """Return components that must be equal across the nodes of a job, as the matrices mark them."""
-    return frozenset(name for name, c in matrices.components.items() if c.equal_in_job)
 
 
 def _inputs(document: FactDocument, target: Target, matrices: MatrixSet) -> dict[str, str]:

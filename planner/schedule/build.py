@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import pairwise
 from math import ceil
 
 from planner.diagnostics import Diagnostic
@@ -15,9 +14,10 @@ from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
 from planner.model.window import common_start, next_start
 from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
+from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
 from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
-from planner.schedule.plan import Batch, Cohort, NodePlan, Plan, PoolLimit, Wave
+from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
 
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
@@ -35,12 +35,14 @@ class Schedule:
         pools: Absolute limits of every pool.
         warnings: What people should know before they approve.
         eta_minutes: Batches and soaks; drains excluded.
+        mixed: Communication domains that run two versions of what must be equal within a job, and when; not why.
     """
 
     waves: tuple[Wave, ...]
     pools: dict[str, PoolLimit]
     warnings: tuple[str, ...]
     eta_minutes: int
+    mixed: tuple[MixedWindow, ...] = ()
 
 
 def build_waves(
@@ -89,10 +91,12 @@ def build_waves(
     waves = _make_waves(groups, {"staging": soak, "canary": soak, "batch": batch_soak},
                         {name: minutes[n.cohort] for name, n in nodes.items()})
     _fit_windows(waves, nodes, pools)
+    mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
     warnings = (*staging_warnings(staging, rest, nodes, class_of),
-                *_stuck_warnings(batches, nodes, ceilings, policies, begun), *_mixing_warnings(waves, mixing))
+                *_stuck_warnings(batches, nodes, ceilings, policies, begun),
+                *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
-    return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta)
+    return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta, mixed=mixed)
 
 
 def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int],
@@ -160,25 +164,6 @@ def _order(nodes: Mapping[str, NodePlan], mixing: Mapping[str, Mapping[str, obje
         return min(((_BEGUN if d in begun else _LATER, d) for d in domains), default=(_OUTSIDE, ""))
 
     return key
-
-
-def _mixing_warnings(waves: tuple[Wave, ...], mixing: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
-    """Say for how long each communication domain runs two versions of what must be equal within a job."""
-    line = [(wave, batch) for wave in waves for batch in wave.batches]
-    place = {name: spot for spot, (_, batch) in enumerate(line) for name in batch.nodes}
-    found = []
-    for domain, members in mixing.items():
-        spots = [place[n] for n in members]
-        first, last = min(spots), max(spots)
-        if first == last:
-            continue
-        ended = [w for (w, _), (after, _) in pairwise(line[first:last + 1]) if w is not after]
-        minutes = sum(b.minutes for _, b in line[first:last + 1]) + sum(w.soak_minutes for w in ended)
-        wait = ", plus the wait for approval" if any(w.approval for w in ended) else ""
-        names = ", ".join(sorted({c for components in members.values() for c in components}))
-        found.append(f"communication domain {domain} is mixed in {names} for {last - first + 1} batches, "
-                     f"{minutes} minutes{wait}")
-    return found
 
 
 def _stuck_warnings(batches: Iterable[UnitBatch], nodes: Mapping[str, NodePlan], ceilings: Ceilings,

@@ -194,6 +194,25 @@ class Eta(Document):
     peak_nodes_out: int               # at once, those that are down already included
 
 
+class MixedWindow(Document):
+    """A communication domain that runs two versions of what must be equal within a job, from one batch to another.
+
+    Jobs must not span its changed and its other nodes while it is open: ``fences`` names the schedulers in which nodes
+    carry a mark of their half meanwhile.
+    """
+
+    domain: str
+    components: tuple[str, ...]       # sorted
+    opens: str                        # batch whose nodes go back changed first
+    closes: str                       # batch after which the domain is one again
+    batches: int                      # from one to the other, both counted
+    minutes: int                      # these batches and the soaks between them
+    approval: bool                    # a wait for a person's approval lies between them
+    fences: tuple[Literal["kubernetes", "slurm"], ...] = ()   # sorted; empty: fencing is up to people
+    unfenced: int = 0                 # nodes of the domain whose jobs nothing fences
+    because: tuple[Claimed, ...] = ()   # what says that the components must be equal
+
+
 class Plan(Document):
     """The whole document. ``digest`` is over everything else; ``seal`` is set by the validator alone."""
 
@@ -218,5 +237,6 @@ class Plan(Document):
     measured: tuple[MeasuredTime, ...] | None = None   # what earlier rollouts took; None: nobody was asked
     gains: tuple[Gain, ...] | None = None              # what the fleet gets rid of; None: nobody looked
     optimize: tuple[str, ...] | None = None            # fields of the cost, in the order they were compared in
+    mixed: tuple[MixedWindow, ...] | None = None       # by domain; None: no domain is ever mixed
     seal: str = ""                    # digest of what the validator replayed; "" is never written
     digest: str = ""

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
 from planner.validate.handover import legal_move, told_by_hand
+from planner.validate.mixing import misfenced
 from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
 from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost
 
@@ -21,7 +22,8 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
     that the start did not break (accepted names apart), on the way back as well; the last state breaks nothing; the
     target's wishes for every pool of the cohort are met, default links included; each step names the packages it
     changes; what needs a reboot reboots; minutes and costs are those of the moves; the way back returns to the start,
-    and only what boots or is handed over goes back by hand.
+    and only what boots or is handed over goes back by hand. For the fleet: the windows in which communication domains
+    are mixed are those that the schedule comes to.
     """
     rules = Rules(matrices)
     accepted = {a.risk for a in target.accept}
@@ -36,13 +38,16 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
     listed = [n for c in plan.cohorts for n in c.nodes]
     if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
         found.append("cohorts and nodes of the plan do not match")
+    else:
+        found += misfenced(plan, target.rollout.fence, rules)
     return tuple(found)
 
 
 def seal_of(plan: Plan) -> str:
     """Return the seal of a valid plan: a digest over exactly what was replayed."""
     replayed = [c.model_dump(mode="json", by_alias=True) for c in plan.cohorts]
-    text = json.dumps([plan.inputs, replayed], sort_keys=True, separators=(",", ":"))
+    windows = [[w.model_dump(mode="json") for w in plan.mixed]] if plan.mixed else []
+    text = json.dumps([plan.inputs, replayed, *windows], sort_keys=True, separators=(",", ":"))
     return "replayed:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -281,6 +281,8 @@ def test_a_communication_domain_is_finished_before_the_next_begins() -> None:
 def test_mixing_is_reported_with_components_batches_and_minutes() -> None:
     table = plain(4, comm_domain="m")
     (warning,) = world(table, {"c": {"component": "lib"}}, max_unavailable=2, soak_minutes=60).schedule().warnings
-    assert warning == "communication domain m is mixed in lib for 3 batches, 90 minutes, plus the wait for approval"
+    assert warning == (
+        "communication domain m is mixed in lib for 3 batches, 90 minutes, plus the wait for approval; keeping each "
+        "job to one half is up to you: no planner_scheduler of 4 nodes is slurm or kubernetes")
     assert world(table, max_unavailable=2).schedule().warnings == ()
     assert world(plain(1, comm_domain="m"), {"c": {"component": "lib"}}).schedule().warnings == ()
