@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from planner.facts.schema import FactDocument, FactSet, NodeRecord
 from planner.fleet.state import Declared, build_state
@@ -42,8 +43,7 @@ class Node:
     groups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A node that no step touches, and why."""
 
     name: str
@@ -53,8 +53,7 @@ class LeftOut:
     pool: str = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
+class Fleet(NamedTuple):
     """All nodes of a discovery, sorted by name; ``watched`` are left out of steps, and can be judged all the same."""
 
     nodes: tuple[Node, ...]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
+from typing import NamedTuple
 
 from planner.facts.schema import FactSet
 from planner.matrix.conditions import holds
@@ -33,16 +33,14 @@ _FLAVOUR = re.compile(r"-[a-z][a-z0-9-]*\Z")           # of a kernel: -generic, 
 _STAND_IN = re.compile(r"(?:\+|\.)standin\Z")         # a stand-in is read as what it stands for
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolvable:
+class Unresolvable(NamedTuple):
     """Why a version cannot be installed on a node; a sentence and what is missing."""
 
     reason: str
     packages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PackagePlan:
+class PackagePlan(NamedTuple):
     """Exact pins and removals for one change of one component."""
 
     manager: str

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -22,8 +22,7 @@ _TURNS = 50              # pools whose windows have not met by then meet never, 
 _AHEAD_DAYS = 15         # two weeks and a day: every weekly window comes at least once more, whole
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One weekly window. ``closes`` at or before ``opens`` is on the next day; ``days`` are those on which it opens."""
 
     days: tuple[int, ...]

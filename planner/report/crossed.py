@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from planner.schedule.plan import Plan
 
@@ -12,8 +12,7 @@ _CVE = re.compile(r"\bCVE-\d{4}-\d+\b")
 _FIXES = re.compile(r"^(\S+) \S+ fixes (CVE-\d{4}-\d+(?:, CVE-\d{4}-\d+)*)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Crossed:
+class Crossed(NamedTuple):
     """What lies between today and the goal.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from planner.report.layout import GAP
 from planner.report.text import Text
@@ -18,8 +18,7 @@ _TICK_LEAST = 9          # cells between two times on the axis
 _TICKS = (5, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 40320)    # minutes
 
 
-@dataclass(frozen=True, slots=True)
-class Ink:
+class Ink(NamedTuple):
     """The characters of a chart."""
 
     batches: tuple[str, str]           # neighbours are told apart

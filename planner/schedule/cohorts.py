@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from planner.check.judge import judgements_of
 from planner.check.verdict import Judgement, Verdict
@@ -49,8 +50,7 @@ from planner.search.problem import Path, Problem
 SOURCES_MAX = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Nodes that are alike, and what is wanted of them."""
 
     nodes: tuple[Node, ...]

@@ -74,4 +74,4 @@ def refuse_before_end(refusal: Refusal, ending: Sequence[str], problem: Problem,
     wanted = " and ".join(refusal.goals) or "the rest"
     told = f"{name} comes last: what nodes can get after it is not known before, so it cannot help with {wanted}"
     first = f"{name} alone, apply that, then discover and plan again for the rest"
-    return replace(refusal, why=(*refusal.why[:-1], told, *refusal.why[-1:]), nearest=(*refusal.nearest, first))
+    return refusal._replace(why=(*refusal.why[:-1], told, *refusal.why[-1:]), nearest=(*refusal.nearest, first))

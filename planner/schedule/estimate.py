@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from statistics import NormalDist
+from typing import NamedTuple
 
 from planner.schedule.opening import first_opening, has_windows, opening
 from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, Step
@@ -28,8 +28,7 @@ _SLICES = 16             # equally likely slices of a distribution that moments 
 _FACTORS = 25            # … and of the factor of planning figures
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(NamedTuple):
     """A log-normal time: ``exp(mu)`` is its median in minutes; ``sigma`` the spread of its logarithm."""
 
     mu: float
@@ -64,8 +63,7 @@ class Duration:
 FACTOR = Duration((math.log(PLANNED_P10)) / 2, -math.log(PLANNED_P10) / (2 * _Z90))
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTime:
+class NodeTime(NamedTuple):
     """The time of a path on one node: ``planned`` minutes that carry the plan's factor, and what was measured."""
 
     planned: int
@@ -81,8 +79,7 @@ class NodeTime:
         return self.measured.share(left) if self.measured else float(left >= 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """One stretch of the expected course, in minutes from the start. ``kind``: batch, soak or wait (for a window)."""
 
     kind: str
@@ -94,8 +91,7 @@ class Span:
     gpus: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class Forecast(NamedTuple):
     """What a plan is expected to take and to cost."""
 
     eta: Eta

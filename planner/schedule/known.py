@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from planner.schedule.plan import Cohort, KnownProblem
 
 _VALUES = " (here: "      # ends a judgement's statement: the values that were judged
 
 
-@dataclass(frozen=True, slots=True)
-class GoalProblem:
+class GoalProblem(NamedTuple):
     """One claim that warns of the goal.
 
     Attributes:

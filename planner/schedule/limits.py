@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
@@ -17,8 +17,7 @@ PROBLEMS_MAX = 20
 Counts = tuple[tuple[str, int], ...]     # (name, nodes), sorted by name
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """Nodes that leave service together: one node, or all moving nodes of one NVLink domain."""
 
     nodes: tuple[str, ...]               # sorted
@@ -27,8 +26,7 @@ class Unit:
     failure_domains: Counts              # nodes without a failure domain count nowhere
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
+class Ceilings(NamedTuple):
     """What one batch may take, nodes that are down already subtracted."""
 
     pools: Mapping[str, int]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import cast
+from typing import NamedTuple, cast
 
 from planner.check.verdict import Judgement, ProblemKey
 from planner.matrix.index import MatrixSet
@@ -20,8 +19,7 @@ from planner.search.problem import COST_ORDER, Goal, Problem, Transition
 StateValue = tuple[str, ...] | None         # None: not known
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(NamedTuple):
     """Names of the variables, and how a whole state is made of their values."""
 
     names: tuple[str, ...]
@@ -97,8 +95,7 @@ class _Anything:
         yield from choose(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(NamedTuple):
     """The rules that read the same moving components."""
 
     scope: tuple[int, ...]
@@ -118,8 +115,7 @@ class _Rules:
         return filter(self.view.counts, self.judge.of(self.names, cast("tuple[StateValue, ...]", tuple(values))))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class _View(NamedTuple):
     """Which judgements count: those that nobody has accepted, and of rules that are in force."""
 
     accepted: frozenset[str]
@@ -161,8 +157,7 @@ class _Extras:
         return pack(fields.get(name, 0) for name in self._order)
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """A task, and how its answers are read."""
 
     task: Task

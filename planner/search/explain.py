@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 from planner.check.verdict import Judgement
 from planner.matrix.conditions import matches_value
@@ -29,8 +30,7 @@ _WORD = re.compile(r"[^a-z]")
 _NUMBER = re.compile(r"\d+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A proof that a target is out of reach for one cohort.
 
     Attributes:
@@ -224,17 +224,17 @@ def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
         if not rest:      # nothing would be left of the goal: first what could stand in for it
             others = [v for v in problem.candidates.get(name, ()) if not goal.matches(wanted, v)]
             for version in _closest(wanted, others):
-                yield replace(goal, present=(_exactly(version, goal),)), f"{name} {version} instead of {wanted}"
-        yield replace(goal, present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
+                yield goal._replace(present=(_exactly(version, goal),)), f"{name} {version} instead of {wanted}"
+        yield goal._replace(present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
     if goal.absent:
-        yield replace(goal, absent=()), f"let {name} {', '.join(goal.absent)} stay"
+        yield goal._replace(absent=()), f"let {name} {', '.join(goal.absent)} stay"
     if goal.want:
         current = problem.start.get(name, ())
         others = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
         for version in _closest(goal.want, others):
-            yield replace(goal, want=_exactly(version, goal)), f"{name} {version} instead of {goal.want}"
+            yield goal._replace(want=_exactly(version, goal)), f"{name} {version} instead of {goal.want}"
         if current:
-            yield replace(goal, want=_exactly(current[0], goal)), f"keep {name} {current[0]}"
+            yield goal._replace(want=_exactly(current[0], goal)), f"keep {name} {current[0]}"
 
 
 def _exactly(version: str, goal: Goal) -> str:

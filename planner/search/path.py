@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import cast
 
 from planner.matrix.index import MatrixSet
@@ -33,7 +32,7 @@ def find_path(problem: Problem, matrices: MatrixSet, judge: Judge | None = None)
     for before, step in zip(found.states, found.steps, strict=False):
         transition = cast("Transition", step.label)
         cost = {**transition.cost, **compiled.extras.fields(before, transition)}
-        steps.append(replace(transition, cost=cost))
+        steps.append(transition._replace(cost=cost))
         total.update(cost)
     return Path(transitions=tuple(steps), states=tuple(compiled.state.state(v) for v in found.states),
                 cost=dict(total))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from planner.matrix.globs import matches
 from planner.matrix.schema import State
@@ -17,8 +18,7 @@ from planner.model.version import contains
 COST_ORDER = ("reboots", "risks", "steps", "warnings", "early", "minutes", "age", "order")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
+class Goal(NamedTuple):
     """What is wanted of one component.
 
     Attributes:
@@ -88,8 +88,7 @@ class Problem:
     expansions_max: int = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """One edge: a move of the matrices and what it changes."""
 
     move: str
@@ -97,8 +96,7 @@ class Transition:
     cost: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Path:
+class Path(NamedTuple):
     """A path and the states it runs through; ``states[0]`` is the start, one more than ``transitions``."""
 
     transitions: tuple[Transition, ...]

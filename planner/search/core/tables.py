@@ -12,11 +12,10 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from planner.search.core.task import Constraint, MoveGroup, Step, Task, Value, Values
 
@@ -24,8 +23,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 Move = tuple[int, int, Step]       # row it leads to, cost, the step
 
 
-@dataclass(slots=True)
-class Table:
+class Table(NamedTuple):
     """One cluster. Row 0 is the start; ``rows`` is empty when the start cannot reach the goal.
 
     Attributes:

@@ -7,8 +7,7 @@ each variable.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Value = Hashable
 Values = tuple[Value, ...]
@@ -25,8 +24,7 @@ class SearchLimitError(Exception):
     """More states were expanded than allowed; nothing is proved either way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One legal step of some variables.
 
     Attributes:
@@ -73,8 +71,7 @@ class Constraint(Protocol):
         """Tell whether no path may end in these values; at least where ``blocks`` holds."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(NamedTuple):
     """One search.
 
     Attributes:
@@ -102,8 +99,7 @@ class Task:
         return all(goal is None or goal(value) for goal, value in zip(self.goals, values, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(NamedTuple):
     """A cheapest path.
 
     Attributes:
@@ -119,8 +115,7 @@ class Solution:
     expanded: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NoPath:
+class NoPath(NamedTuple):
     """There is none. ``variables`` are enough to prove it: the constraints among them rule every path out."""
 
     variables: frozenset[int]
