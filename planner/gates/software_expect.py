@@ -9,6 +9,8 @@ import base64
 import hashlib
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import mul
 from typing import Any
 
 from .expect import data_of
@@ -58,11 +60,11 @@ class Numbers:
 
     def product_by_rows(self) -> str:
         """Return the digest of a times b, matrices stored by rows."""
-        return _digest(_product(self.small("a", N * N), self.small("b", N * N)))
+        return _product(tuple(self.small("a", N * N)), tuple(self.small("b", N * N)))
 
     def product_by_columns(self) -> str:
         """Return the digest of a times b, matrices stored by columns: by rows that is b times a."""
-        return _digest(_product(self.small("b", N * N), self.small("a", N * N)))
+        return _product(tuple(self.small("b", N * N)), tuple(self.small("a", N * N)))
 
     def spectrum(self) -> str:
         """Return the digest of the transform of an impulse at the first point: its height everywhere, no phase."""
@@ -80,10 +82,11 @@ class Numbers:
         return _digest([x + y for x, y in zip(self.small("x", IMAGE ** 2), self.small("y", IMAGE ** 2), strict=True)])
 
 
-def _product(a: Sequence[int], b: Sequence[int]) -> list[int]:
+@lru_cache(maxsize=64)
+def _product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     columns = [b[j::N] for j in range(N)]
     rows = [a[i * N:(i + 1) * N] for i in range(N)]
-    return [sum(map(int.__mul__, row, column)) for row in rows for column in columns]
+    return _digest([sum(map(mul, row, column)) for row in rows for column in columns])
 
 
 def _digest(values: Sequence[int]) -> str:
