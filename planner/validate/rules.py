@@ -95,7 +95,11 @@ class Rules:
         self.packages, self.across = tables["packages"], tables["across"]
         self._boots = {p["component"] for p in self.packages.values() if p.get("boot_entries")}
         self.claims = [c for c in tables["claims"].values() if not c.get("tombstone")]
+        # Claims that can break, and what each reads: one that reads nothing that changed answers as it did before.
+        self._breakable = [(c, tuple({**c["if"], **(c.get("then") or {}), **(c.get("unless") or {})}))
+                           for c in self.claims if c.get("severity", "error") == "error"]
         self._judged: dict[object, frozenset[tuple[str, tuple[str, ...]]]] = {}
+        self._claimed: dict[object, set[tuple[str, tuple[str, ...]]]] = {}
 
     def many(self, component: str) -> bool:
         """Tell whether several values of a component live side by side."""
@@ -137,9 +141,11 @@ class Rules:
 
     def _judge(self, state: State) -> set[tuple[str, tuple[str, ...]]]:
         found: set[tuple[str, tuple[str, ...]]] = set()
-        for claim in self.claims:
-            if claim.get("severity", "error") == "error":
-                found |= self._broken_claim(claim, state)
+        for claim, reads in self._breakable:
+            key = (claim["name"], tuple(map(state.get, reads)))
+            if key not in self._claimed:
+                self._claimed[key] = self._broken_claim(claim, state)
+            found |= self._claimed[key]
         for group in self.lockstep.values():
             found |= self._broken_lockstep(group, state)
         for family in self.families.values():
