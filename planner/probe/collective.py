@@ -142,7 +142,7 @@ def measure_collective(uuids: list[str], nonce: str, host: str, sizes: dict[str,
 
 def together(uuids: list[str], nonce: Nonce, sizes: dict[str, Any], library: str,
              join: Callable[[Any, list[Rank]], None], first: int, ranks: int, driver: Any = None,
-             nccl: Any = None) -> dict[str, Any]:
+             nccl: Any = None, kept: Log | None = None) -> dict[str, Any]:
     """Open the GPUs, let ``join`` make their communicators, all-reduce every size; what ``measure_collective`` returns.
 
     Args:
@@ -155,11 +155,12 @@ def together(uuids: list[str], nonce: Nonce, sizes: dict[str, Any], library: str
         ranks: Ranks in all, those of other processes included.
         driver: Another player of the driver's part, in tests.
         nccl: Likewise of NCCL's.
+        kept: A log that a parent has opened, to read it where this process is killed.
     """
     started = time.monotonic()
     answer: dict[str, Any] = {"ranks": ranks, "first": first, "parameters": dict(sizes), "gpus": [], "sizes": [],
                               "nccl": {"library": library}, "pack": pack_digest()}
-    with Log() as log:
+    with kept or Log() as log:
         try:
             with contextlib.ExitStack() as stack:
                 if driver is None:

@@ -94,14 +94,18 @@ class Nccl:
 
 
 class Log:
-    """What NCCL says while the ``with`` lasts, kept in memory; where somebody set NCCL_DEBUG_FILE, theirs gets it."""
+    """What NCCL says while the ``with`` lasts, kept in memory; where somebody set NCCL_DEBUG_FILE, theirs gets it.
+
+    Where a parent has entered it and the child that it forks enters it again, the parent can read what a child said
+    that was killed.
+    """
 
     def __init__(self) -> None:
         self._file: int | None = None
         self._set: list[str] = []
 
     def __enter__(self) -> Log:
-        if "NCCL_DEBUG_FILE" in os.environ or not hasattr(os, "memfd_create"):
+        if self._file is not None or "NCCL_DEBUG_FILE" in os.environ or not hasattr(os, "memfd_create"):
             return self
         self._file = os.memfd_create("nccl")
         settings = {"NCCL_DEBUG_FILE": "/proc/self/fd/%d" % self._file}
@@ -114,8 +118,9 @@ class Log:
     def __exit__(self, *_: Any) -> None:
         for name in self._set:
             os.environ.pop(name, None)
-        if self._file is not None:      # NCCL has opened it for itself
+        if self._set and self._file is not None:        # NCCL has opened it for itself
             os.close(self._file)
+            self._file, self._set = None, []
 
     def read(self) -> dict[str, Any]:
         """Return ``via`` (transport -> lines), ``network``, ``nvls``, ``lines``; ``reason`` where nothing is known."""

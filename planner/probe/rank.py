@@ -19,13 +19,13 @@ from typing import Any
 from .children import bounded
 from .collective import Rank, together
 from .measure import Nonce
-from .nccl import ID_BYTES, NcclError, UniqueId, find_libraries
+from .nccl import ID_BYTES, Log, Nccl, NcclError, UniqueId, find_libraries
 
 SCHEMA = "planner.nccl/1"
 MAKE = "make"
 LABEL = "nccl"              # enters the seeds: the same on every node
 SAMPLES = 9
-NVML_SECONDS = 60.0
+NVML_SECONDS, VERSION_SECONDS = 60.0, 30.0
 BYTES = (8, 64 << 20, 4 << 30)
 BYTES_MOST = (1 << 31) * 2
 
@@ -66,25 +66,32 @@ def _bounded(asked: dict[str, Any], uuids: list[str], libraries: list[str]) -> d
     """Run the child; it alone opens driver and NCCL."""
     if not libraries:
         return {"status": "skip", "reason": "no libnccl.so.2 by ldconfig, in the given interpreters or roots"}
-    out = os.dup(1)
-    try:
-        found, reason = bounded(lambda: _take_part(asked, uuids, libraries[0], out), asked["seconds"], {})
-    finally:
-        os.close(out)
-        if asked["id_file"]:
-            with contextlib.suppress(OSError):
-                os.unlink(asked["id_file"])
+    nccl: dict[str, Any] = {"library": libraries[0]}
+    version, reason = bounded(lambda: Nccl(libraries[0]).version(), VERSION_SECONDS, None)
     if reason:
-        status = "hung" if reason.startswith("hung") else "timeout" if reason == "timeout" else "error"
-        words = "no end after %g s" % asked["seconds"] if status == "timeout" else reason
-        return {"status": status, "reason": words, "nccl": {"library": libraries[0]}}
+        return {"status": "error", "reason": reason, "nccl": nccl, "nccl_code": None}
+    nccl["version"] = version       # known also where the all-reduce does not end
+    out = os.dup(1)
+    with Log() as log:
+        try:
+            found, reason = bounded(lambda: _take_part(asked, uuids, libraries[0], out, kept=log), asked["seconds"], {})
+        finally:
+            os.close(out)
+            if asked["id_file"]:
+                with contextlib.suppress(OSError):
+                    os.unlink(asked["id_file"])
+        if reason:
+            status = "hung" if reason.startswith("hung") else "timeout" if reason == "timeout" else "error"
+            words = "no end after %g s" % asked["seconds"] if status == "timeout" else reason
+            return {"status": status, "reason": words, "nccl": nccl, "log": log.read()}
     status = "error" if "error" in found else "inconclusive" if "short" in found else "ok"
     told = {"reason": found.get("error") or found.get("short")} if status != "ok" else {}
     return dict(found, status=status, libraries=libraries, **told)
 
 
 def _take_part(asked: dict[str, Any], uuids: list[str], library: str, out: int, driver: Any = None,
-               nccl: Any = None) -> dict[str, Any]:
+               nccl: Any = None, kept: Log | None = None) -> dict[str, Any]:
+    """Be the child: join the others, all-reduce every size."""
 
     def join(nccl: Any, ranks: list[Rank]) -> None:
         unique = UniqueId()
@@ -101,7 +108,7 @@ def _take_part(asked: dict[str, Any], uuids: list[str], library: str, out: int, 
 
     sizes = {"bytes": asked["bytes"], "samples": asked["samples"]}
     return together(uuids, Nonce(asked["nonce"], asked["label"]), sizes, library, join, asked["rank"], asked["ranks"],
-                    driver, nccl)
+                    driver, nccl, kept)
 
 
 def _hand_out(unique: bytes, path: str, out: int) -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.gates.expect import pattern_word
@@ -240,6 +240,7 @@ def test_no_library_is_a_skip() -> None:
 
 # --- arithmetic, and reports from anywhere ------------------------------------------------------------------------
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=9), st.sampled_from([1, 2, 4095, 4096, 4097, 9000]))
 def test_the_closed_form_of_wrapped_sums_equals_plain_addition(seeds: list[int], count: int) -> None:
     cells = [sum(pattern_word(i, 3, seed, 0) for seed in seeds) % 2**32 for i in range(count)]
@@ -257,6 +258,7 @@ def spots(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(spot for key, inner in inside for spot in spots(inner, (*path, key)))]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_malformed_report_raises_and_none_passes_unless_it_is_whole(right: dict[str, Any], reduced: dict[str, Any],
                                                                        data: st.DataObject) -> None:
