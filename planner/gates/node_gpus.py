@@ -41,6 +41,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     **{f"clocks_{name}": ("clocks", name) for kind in ("sm", "memory") for name in (
         f"application_{kind}_mhz", f"default_{kind}_mhz", f"max_{kind}_mhz", f"boost_max_{kind}_mhz")},
 }
+NODE_SETTINGS: Mapping[str, tuple[str, ...]] = {"confidential_compute": ("confidential_compute",)}
 MIG_SETTINGS: Mapping[str, tuple[str, ...]] = {"mig": ("mig_mode", "current"), "mig_pending": ("mig_mode", "pending")}
 
 
@@ -189,7 +190,7 @@ def _ecc(label: str, now: Report, first: Report, was: Report | None, rebooted: b
             base, since = {}, "since the driver was loaded"
         elif earlier:
             base, since = earlier, "since the record before the change"
-        for kind in sorted(name for name in counts if isinstance(name, str)):
+        for kind in sorted(map(str, counts)):
             have, then = as_number(counts.get(kind)), as_number(base.get(kind))
             if have is None:
                 continue
@@ -310,6 +311,8 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
         if isinstance(now, bool) and isinstance(was, bool) and now != was and "mps" not in free:
             found.add(gate, host, "MPS_BAD", "the control daemon of MPS runs and did not before" if now else
                       "the control daemon of MPS ran before the change and does not now")
+        _differ(gate, host, as_map(report.get("nvml")), as_map(before.get("nvml")), free,
+                "{name} is {new}, was {old}", found, NODE_SETTINGS)
     for label, gpu in gpus.items():
         if label in old:
             found.judged(gate, label)

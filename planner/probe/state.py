@@ -69,11 +69,11 @@ def read_state(node: Node | None = None) -> dict[str, Any]:
     """Return what NVML says.
 
     Returns:
-        ``driver``, ``cuda`` (as NVML counts: 13000 is 13.0), ``gpus`` (see ``docs/gates.md``), ``mps``, ``read_at_s``
-        (seconds since boot), ``seconds``; ``error`` in NVML's own words with ``error_code``, its number, where the
-        library or the driver does not answer. Each GPU has an ``error`` of its own where it cannot be opened, and
-        ``errors`` by call where a call failed. Sizes are bytes, clocks MHz, power W. Never raises because a call is
-        missing.
+        ``driver``, ``cuda`` (as NVML counts: 13000 is 13.0), ``gpus`` (see ``docs/gates.md``), ``mps``,
+        ``confidential_compute`` (0 off, 1 on), ``read_at_s`` (seconds since boot), ``seconds``; ``error`` in NVML's own
+        words with ``error_code``, its number, where the library or the driver does not answer. Each GPU has an
+        ``error`` of its own where it cannot be opened, and ``errors`` by call where a call failed. Sizes are bytes,
+        clocks MHz, power W. Never raises because a call is missing.
     """
     begun = time.monotonic()
     answer: dict[str, Any] = {"gpus": [], "read_at_s": round(begun, 3), "mps": mps_seen(node or Node())}
@@ -88,6 +88,8 @@ def read_state(node: Node | None = None) -> dict[str, Any]:
             if "cuda" not in answer and hasattr(pynvml, name):
                 with contextlib.suppress(Exception):
                     answer["cuda"] = int(getattr(pynvml, name)())
+        with contextlib.suppress(Exception):        # drivers and CPUs without it say so by an error
+            answer["confidential_compute"] = int(pynvml.nvmlSystemGetConfComputeState().ccFeature)
         count = pynvml.nvmlDeviceGetCount()
         answer["gpus"] = [_gpu(pynvml, index) for index in range(count)]
     except Exception as exc:

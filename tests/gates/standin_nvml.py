@@ -67,7 +67,9 @@ def make(gpus: int = 2, *, init_error: int | None = None, **changed: Any) -> Mod
 
     vars(module).update(
         NVMLError=NVMLError, nvmlInit=init, nvmlShutdown=lambda: None, nvmlSystemGetDriverVersion=lambda: DRIVER,
-        nvmlSystemGetCudaDriverVersion_v2=lambda: 13000, nvmlDeviceGetCount=lambda: gpus,
+        nvmlSystemGetCudaDriverVersion_v2=lambda: 13000,
+        nvmlSystemGetConfComputeState=lambda: SimpleNamespace(ccFeature=0),
+        nvmlDeviceGetCount=lambda: gpus,
         c_nvmlGpuFabricInfo_v2_t=FabricInfo, STAND_IN=True)
     return module
 

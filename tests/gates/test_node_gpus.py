@@ -291,3 +291,11 @@ def test_a_guest_needs_its_licence(node: dict[str, Any]) -> None:
     assert found == ("LICENCE_MISSING", "no licence for NVIDIA vCS yet")
     assert "it was so before" in seen(bare, "modes", GPU, before=bare)[1]
     assert seen(gpu_changed(node, "licence", to=[{"state": 1}]), "modes", GPU, before=node)[0] == "OK"
+
+
+def test_confidential_compute_is_as_before(node: dict[str, Any]) -> None:
+    assert node["nvml"]["confidential_compute"] == 0
+    on = changed(node, "nvml", "confidential_compute", to=1)
+    assert seen(on, "modes", before=node) == ("SETTING_CHANGED", "confidential_compute is 1, was 0")
+    assert seen(on, "modes", before=on)[0] == "OK"
+    assert seen(on, "modes", before=node, may_change=["confidential_compute"])[0] == "OK"
