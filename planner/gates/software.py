@@ -54,6 +54,8 @@ def judge_software(report: Mapping[str, Any], request: Mapping[str, Any],
     wanted = _object(request.get("software"))
     required = {check for check in _list(wanted.get("required")) if isinstance(check, str)}
     now = _judged(report, str(request.get("nonce", "")), host)
+    if now is None and _none_free(report):
+        return [GateResult("software", host, "PART_MISSING", ("not tried: no GPU was free and in order",))]
     if now is None:
         return [GateResult("software", host, "GATE_NO_RESULT", ("its part of the report is missing",))]
     old: dict[tuple[str, str], GateResult] = {}
@@ -65,6 +67,13 @@ def judge_software(report: Mapping[str, Any], request: Mapping[str, Any],
               for check in CHECKS if check not in {result.gate for result in found}]
     order = {check: place for place, check in enumerate(CHECKS)}
     return sorted(found, key=lambda r: (order.get(r.gate, -1), r.subject, r.code, r.evidence))
+
+
+def _none_free(report: Mapping[str, Any]) -> bool:
+    """Say whether the report has GPUs and none on which a kernel may start; each of them is a finding of its own."""
+    gpus = _list(report.get("gpus"))
+    return bool(gpus) and all(isinstance(gpu, Mapping) and any(gpu.get(key) for key in ("error", "busy", "unsuited"))
+                              for gpu in gpus)
 
 
 def _judged(report: Mapping[str, Any], nonce: str, host: str) -> list[GateResult] | None:

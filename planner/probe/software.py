@@ -194,7 +194,7 @@ def _frameworks(run: _Run, found: Found) -> None:
             path = interpreter["path"]
             numbers = run.numbers(name, path)
             run.add(name, path, lambda e, n=name, p=path, x=numbers: check_framework(  # type: ignore[misc]
-                n, p, run.uuids, run.hidden, x.prefix, LIMITS_S[n] - 5, e),
+                n, p, run.uuids, x.prefix, LIMITS_S[n] - 5, e),
                 extra={"asked_for": interpreter["asked"], "found_version": interpreter["frameworks"][name]})
 
 

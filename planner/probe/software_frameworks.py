@@ -1,12 +1,15 @@
 """The user's own interpreter must compute on the GPUs; an answer from the CPU has to show as one.
 
-The environment is the user's: a setting that hides the GPUs hides them from the user's programs, too.
+The environment is the user's: a setting that hides all GPUs hides them from the user's programs, too, and stays. One
+that picks some is replaced by those that nobody else uses: none of the others may be touched.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 from typing import Any
 
 from .software_find import script_text, user_environment
@@ -20,7 +23,7 @@ TELLING = ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "LD_LIB
            "PYTHONPATH", "CUDA_DISABLE_PTX_JIT")
 
 
-def check_framework(name: str, python: str, uuids: list[str], hidden: bool, prefix: str, timeout_s: float,
+def check_framework(name: str, python: str, uuids: list[str], prefix: str, timeout_s: float,
                     evidence: dict[str, Any]) -> None:
     """Run the work in the interpreter; see ``guarded``.
 
@@ -28,13 +31,12 @@ def check_framework(name: str, python: str, uuids: list[str], hidden: bool, pref
         name: torch, tensorflow, jax or onnxruntime.
         python: The interpreter.
         uuids: GPUs that nobody else uses.
-        hidden: There are others, which must not be touched.
         prefix: Of the run's numbers.
         timeout_s: For the whole program.
         evidence: Filled here.
     """
     environment = dict(user_environment(), **FRUGAL)
-    if hidden and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1", "none", "NoDevFiles"):
+    if not hides_all(os.environ.get("CUDA_VISIBLE_DEVICES"), len(uuids)):
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(uuids)
     request = {"framework": name, "prefix": prefix, "n": N, "gpus": len(uuids)}
     evidence.update(asked=uuids, environment={n: os.environ[n] for n in TELLING if n in os.environ})
@@ -51,3 +53,19 @@ def check_framework(name: str, python: str, uuids: list[str], hidden: bool, pref
         raise LibraryError(evidence["error"], "LIB_LOAD" if evidence.get("import_failed") else "LIB_CALL")
     if tail:
         evidence["stderr"] = tail
+
+
+def hides_all(setting: str | None, at_least: int) -> bool:
+    """Say whether a value of CUDA_VISIBLE_DEVICES leaves no GPU: its first word names none.
+
+    Args:
+        setting: The value; None where it is not set.
+        at_least: GPUs that are known to be there.
+    """
+    if setting is None:
+        return False
+    first = setting.split(",")[0].strip()
+    if re.match(r"(GPU|MIG)-", first):
+        return False
+    there = max(at_least, len(glob.glob("/proc/driver/nvidia/gpus/*")), len(glob.glob("/dev/nvidia[0-9]*")))
+    return not first.isdigit() or int(first) >= there

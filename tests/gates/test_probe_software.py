@@ -17,19 +17,18 @@ from typing import Any
 
 import pytest
 
-from planner.gates.software import judge_software
-from planner.gates.verdicts import GateResult
-from planner.probe import software_containers, software_find
+from planner.probe import software_find
+from planner.probe.software_frameworks import hides_all
 from planner.probe.software_kit import Numbers, digest
 from planner.probe.software_run import run_program
+from tests.gates.software_play import PLAY, UUID, judged, of, program
 
 SOURCE = Path(__file__).with_name("standin_software.c")
-UUID = "GPU-07070707-0707-0707-0707-070707070707"
+
 COMPILER = shutil.which("cc")
 needs_cc = pytest.mark.skipif(COMPILER is None, reason="no C compiler here to make stand-ins with")
 Build = Callable[..., Path]
-PLAY = ("import json, sys; from planner.probe.software import check_software; r = json.loads(sys.argv[1]);"
-        "print(json.dumps(check_software(r, r.pop('gpus'))))")
+
 
 
 @pytest.fixture(scope="session")
@@ -66,18 +65,6 @@ def play(tmp_path: Path, *, search: tuple[Path, ...] = (), gpus: Any = None, env
     report = {"profile": "standard", "nonce": "00ff", "host": "n1", "nvml": {"gpus": gpus}, "versions": {},
               "software": answers}
     return answers, report, request
-
-
-def of(answers: list[dict[str, Any]], check: str) -> dict[str, Any]:
-    found = [answer for answer in answers if answer["check"] == check]
-    assert len(found) == 1, found
-    return found[0]
-
-
-def judged(report: dict[str, Any], request: dict[str, Any], check: str) -> GateResult:
-    found = [result for result in judge_software(report, request, None) if result.gate == check]
-    assert len(found) == 1, found
-    return found[0]
 
 
 LIBRARIES = {"cudart": "cudart", "nvrtc": "nvrtc", "cublas": "cublas", "cublaslt": "cublasLt", "cufft": "cufft",
@@ -221,14 +208,6 @@ else:
 """
 
 
-def program(path: Path, text: str, site: Path | None = None) -> Path:
-    """Write a program that this interpreter runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!{sys.executable}\n{text}")
-    path.chmod(0o755)
-    return path
-
-
 # --- frameworks
 
 TORCH = """
@@ -299,84 +278,18 @@ def test_a_setting_that_hides_the_gpus_reaches_the_framework_and_is_named(tmp_pa
     assert judged(report, request, "torch").code == "OK"
 
 
+@pytest.mark.parametrize(("setting", "hidden"), [
+    (None, False), ("", True), ("-1", True), ("none", True), ("NoDevFiles", True), ("0", False), ("1,0", False),
+    ("64", True), ("GPU-07", False), ("MIG-1", False)])
+def test_which_settings_leave_no_gpu(setting: str | None, hidden: bool) -> None:
+    assert hides_all(setting, 2) is hidden
+
+
 def test_an_interpreter_that_does_not_answer_is_told(tmp_path: Path) -> None:
     python = program(tmp_path / "python", "raise SystemExit(3)")
     _, report, request = play(tmp_path, pythons=[str(python)])
     result = judged(report, request, "tensorflow")
     assert (result.code, "does not answer" in result.evidence[0]) == ("PART_MISSING", True)
-
-
-# --- files and containers
-
-SPEC = """cdiVersion: 0.5.0
-kind: nvidia.com/gpu
-devices:
-- name: "0"
-  containerEdits:
-    deviceNodes:
-    - path: {root}/dev/nvidia0
-    - hostPath: {root}/dev/nvidiactl
-      path: /dev/inside
-containerEdits:
-  hooks:
-  - hookName: createContainer
-    path: {root}/bin/hook
-    args:
-    - nvidia-cdi-hook
-    - update-ldcache
-  mounts:
-  - containerPath: /usr/lib/libcuda.so.{version}
-    hostPath: {root}/lib/libcuda.so.{version}
-    options: [ro]
-"""
-
-
-def cdi_tree(tmp_path: Path, version: str) -> Path:
-    for name in ("dev/nvidia0", "dev/nvidiactl", "bin/hook", f"lib/libcuda.so.{version}"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    spec = tmp_path / "cdi" / "nvidia.yaml"
-    spec.parent.mkdir()
-    spec.write_text(SPEC.format(root=tmp_path, version=version))
-    return spec
-
-
-def looked(spec: Path, loaded: str | None) -> str:
-    evidence: dict[str, Any] = {}
-    software_containers.check_cdi(str(spec), evidence)
-    evidence["loaded"] = loaded
-    answer = {"check": "cdi", "subject": str(spec), "status": "ok", "reason": None, "code": None, "evidence": evidence}
-    report = {"nonce": "0", "host": "n1", "versions": {}, "software": [answer]}
-    return judged(report, {"nonce": "0", "host": "n1"}, "cdi").code
-
-
-def test_a_cdi_file_is_whole_or_stale(tmp_path: Path) -> None:
-    spec = cdi_tree(tmp_path, "580.159.04")
-    assert looked(spec, "580.159.04") == "OK"
-    assert looked(spec, "590.48.01") == "CDI_STALE"
-    (tmp_path / "lib" / "libcuda.so.580.159.04").unlink()
-    assert looked(spec, "580.159.04") == "CDI_STALE"
-
-
-def test_yaml_and_json_of_one_cdi_file_name_the_same_paths(tmp_path: Path) -> None:
-    yaml = pytest.importorskip("yaml")
-    text = SPEC.format(root="/r", version="580.159.04")
-    wanted = ("nvidia.com/gpu", ["/r/bin/hook", "/r/dev/nvidia0", "/r/dev/nvidiactl", "/r/lib/libcuda.so.580.159.04"])
-    assert software_containers.named_paths(text) == wanted
-    assert software_containers.named_paths(json.dumps(yaml.safe_load(text))) == wanted
-
-
-def test_cdi_files_of_one_place_under_two_names_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = cdi_tree(tmp_path, "580.1")
-    (tmp_path / "also").symlink_to(spec.parent)
-    monkeypatch.setattr(software_containers, "CDI_FOLDERS", (str(spec.parent), str(tmp_path / "also"), "/nowhere"))
-    assert len(software_containers.cdi_files()) == 1
-
-
-@pytest.mark.parametrize(("text", "kind"), [("", None), ("kind: other.com/x\n", "other.com/x"), ("- : [", None),
-                                            ("[1, 2]", None), ('{"kind": 3, "a": [{"path": 4}]}', "3")])
-def test_any_text_can_be_read_as_a_cdi_file(text: str, kind: str | None) -> None:
-    assert software_containers.named_paths(text) == (kind, [])
 
 
 # --- finding
@@ -407,12 +320,7 @@ def test_a_program_that_ignores_its_end_is_killed_with_what_it_started(tmp_path:
     assert answer["error"] == "timeout"
     assert time.monotonic() - started < 60
     pid = int(mark.read_text())
-    for _ in range(200):
-        if not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text():
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("a grandchild lives on")
+    wait_for(lambda: gone(pid), "a grandchild lives on")
 
 
 def test_a_program_that_is_not_there_is_told() -> None:
@@ -424,3 +332,34 @@ def test_numbers_differ_by_everything_that_names_them() -> None:
              ("a", "h", "c", "t")]
     assert len({Numbers(*name).data("x", 32) for name in names}) == len(names)
     assert digest([0.5]) == digest([float("nan")]) == digest([float("inf")]) == "inexact" != digest([1.0])
+
+
+@needs_cc
+def test_a_killed_probe_leaves_no_compiler_running(tmp_path: Path, build: Build) -> None:
+    build(tmp_path / "driver" / "libcuda.so.1", "cuda")
+    mark = tmp_path / "pid"
+    program(tmp_path / "cuda" / "bin" / "nvcc", f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid()));"
+            " time.sleep(1000)")
+    request = {"nonce": "0", "host": "n1", "gpus": [{"uuid": UUID}],
+               "software": {"roots": [str(tmp_path / "cuda")], "only_roots": True, "pythons": ["/no"]}}
+    probe = subprocess.Popen([sys.executable, "-c", PLAY, json.dumps(request)], stdout=subprocess.DEVNULL,
+                             env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "driver")})
+    wait_for(lambda: mark.exists() and mark.read_text() != "", "nvcc did not start")
+    probe.kill()
+    probe.wait()
+    wait_for(lambda: gone(int(mark.read_text())), "nvcc lives on")
+
+
+def wait_for(true: Callable[[], bool], words: str) -> None:
+    for _ in range(1200):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail(words)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True

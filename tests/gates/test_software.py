@@ -264,6 +264,8 @@ def test_a_skip_is_no_pass_where_the_check_is_required() -> None:
 def test_silence_is_no_pass() -> None:
     assert judge_software({"profile": "quick"}, REQUEST) == []
     assert [r.code for r in judge_software({"profile": "standard"}, REQUEST)] == ["GATE_NO_RESULT"]
+    busy = {"profile": "standard", "gpus": [{"busy": "pid 7"}, {"error": "x"}]}
+    assert [r.code for r in judge_software(busy, REQUEST)] == ["PART_MISSING"]
     assert {r.code for r in judge_software({"software": []}, REQUEST)} == {"GATE_NO_RESULT"}
 
 
