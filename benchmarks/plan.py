@@ -1,18 +1,22 @@
 """Time and memory of planning 1, 100 and 10,000 nodes (100 cohorts), each in a fresh process; copies of the example
-fleet.
+fleet. Then the command itself for one node, from the interpreter's start to its end, in fresh processes.
 
-    python benchmarks/plan.py                     all sizes, as a table
+    python benchmarks/plan.py                     all sizes, as a table, and the cold command
     python benchmarks/plan.py 100 --json out.json one size, and the figures as JSON
+    python benchmarks/plan.py --cold-only         the cold command alone
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -20,10 +24,11 @@ from typing import Any
 
 from planner.cli.inputs import load_facts, load_target
 from planner.cli.plan import build_plan
-from planner.documents import digest, dump_model
+from planner.documents import canonical_json, digest, dump_model
 from planner.emit.assets import load_assets
 from planner.emit.render import render_bundle
 from planner.facts.schema import FactDocument, FactSet, Identity, NodeRecord
+from planner.model.target import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "01-two-generations"
@@ -35,6 +40,9 @@ SHARES = {"a100": 50, "h100": 30, "v100": 20}     # percent of the nodes in each
 RACK_NODES = 16
 JOB_NODES = 512                  # nodes that one job may span
 KILOBYTES_PER_MEBIBYTE = 1024
+COLD_RUNS = 15
+COLD_TARGET_S = 0.5
+ADDITIONS = 2_000_000            # of the loop that tells how fast the machine is just then
 COLUMNS = ("nodes", "fact_sets", "cohorts", "batches", "files", "plan_s", "render_s", "total_s", "peak_mib")
 
 
@@ -79,12 +87,17 @@ def make_facts(size: int, example: FactDocument) -> FactDocument:
                         fact_sets=used, nodes=tuple(sorted(records, key=lambda r: r.name)))
 
 
-def measure(size: int) -> dict[str, Any]:
-    """Plan in this process: what ``planner plan --out`` does between reading its inputs and writing files."""
+def inputs(size: int) -> tuple[FactDocument, Target]:
+    """Return a fleet and the example's target, without pools that such a fleet has not."""
     target = load_target(EXAMPLE / "target.yml")
     document = make_facts(size, load_facts(EXAMPLE / "facts.json"))
     here = {str(n.declared["pool"]) for n in document.nodes}
-    target = target.model_copy(update={"pools": {p: w for p, w in target.pools.items() if p in here}})
+    return document, target.model_copy(update={"pools": {p: w for p, w in target.pools.items() if p in here}})
+
+
+def measure(size: int) -> dict[str, Any]:
+    """Plan in this process: what ``planner plan --out`` does between reading its inputs and writing files."""
+    document, target = inputs(size)
     start = time.perf_counter()
     plan = build_plan(document, target, (), inventory=document.inventory)
     planned = time.perf_counter()
@@ -106,25 +119,72 @@ def in_child(size: int) -> dict[str, Any]:
     return result
 
 
+def cold(runs: int = COLD_RUNS) -> dict[str, Any]:
+    """Run ``planner plan`` for one node in fresh processes, after one that fills the caches; seconds.
+
+    The loop of additions before each run tells the machine's speed: figures of two machines, or of two hours on a
+    shared one, compare only beside it. ``cpu_s`` is the processor's time, which other people's work disturbs less.
+    """
+    document, target = inputs(1)
+    wall, cpu = [], []
+    loops: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        facts_path, target_path = Path(directory) / "facts.json", Path(directory) / "target.yml"
+        facts_path.write_text(canonical_json(dump_model(document)), encoding="utf-8")
+        target_path.write_text(canonical_json(dump_model(target)), encoding="utf-8")     # JSON is YAML
+        script = Path(sys.executable).with_name("planner")
+        command = [script] if script.is_file() else [sys.executable, "-m", "planner"]
+        words = [*map(str, command), "plan", "--facts", str(facts_path), "--target", str(target_path)]
+        for number in range(runs + 1):
+            loops.append(additions())
+            before, start = os.times(), time.perf_counter()
+            subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+            took, after = time.perf_counter() - start, os.times()
+            if number:
+                wall.append(took)
+                cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return {"runs": runs, "median_s": round(statistics.median(wall), 3), "min_s": round(min(wall), 3),
+            "max_s": round(max(wall), 3), "cpu_s": round(statistics.median(cpu), 3),
+            "loop_s": round(statistics.median(took for took, _ in loops), 3),
+            "loop_cpu_s": round(statistics.median(used for _, used in loops), 3)}
+
+
+def additions() -> tuple[float, float]:
+    """Return what a fixed loop takes now: seconds, and seconds of the processor."""
+    start, used, total = time.perf_counter(), time.process_time(), 0
+    for number in range(ADDITIONS):
+        total += number
+    return time.perf_counter() - start, time.process_time() - used
+
+
 def main() -> int:
     """Print the table; write JSON where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of nodes")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cold-only", action="store_true", help="measure the cold command alone")
     options = parser.parse_args()
     if options.child is not None:
         json.dump(measure(options.child), sys.stdout)
         return 0
-    sys.stdout.write("  ".join(f"{name:>9}" for name in COLUMNS) + "\n")
     rows = []
-    for size in options.sizes or SIZES:
-        rows.append(in_child(size))
-        sys.stdout.write("  ".join(f"{rows[-1][name]:>9}" for name in COLUMNS) + "\n")
-        sys.stdout.flush()
+    if not options.cold_only:
+        sys.stdout.write("  ".join(f"{name:>9}" for name in COLUMNS) + "\n")
+        for size in options.sizes or SIZES:
+            rows.append(in_child(size))
+            sys.stdout.write("  ".join(f"{rows[-1][name]:>9}" for name in COLUMNS) + "\n")
+            sys.stdout.flush()
+    command = cold()
+    sys.stdout.write(
+        f"one node, cold command, {command['runs']} runs: median {command['median_s']:.3f} s, "
+        f"min {command['min_s']:.3f} s, max {command['max_s']:.3f} s, processor {command['cpu_s']:.3f} s "
+        f"(target {COLD_TARGET_S} s); {ADDITIONS:,} additions in a loop: {command['loop_s']:.3f} s, "
+        f"processor {command['loop_cpu_s']:.3f} s\n")
     if options.json:
         host = {"python": platform.python_version(), "machine": platform.machine()}
-        options.json.write_text(json.dumps({"host": host, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        figures = {"host": host, "rows": rows, "cold": command}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
