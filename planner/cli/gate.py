@@ -1,58 +1,91 @@
-"""``planner gate``: prove this machine's GPUs; keep what they could do, and compare."""
+"""``planner gate``: prove GPUs on this machine or on nodes; keep what they could do, and compare."""
 
 from __future__ import annotations
 
 import json
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from planner.diagnostics import Diagnostic
-from planner.errors import ExitCode, InputError
+from planner.errors import InputError
 
-CODES = {"pass": ExitCode.DONE, "fail": ExitCode.HALTED, "inconclusive": ExitCode.PAUSED}
-_profile = click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True,
-                        help="How much work each GPU must prove.")
-_expect = (
+RESULT, RESULTS = "planner.gate-result/2", "planner.gate-results/2"
+LIMIT_S = {"quick": 300, "standard": 900, "deep": 1800}
+# The worst first: a failure is told before a gate that broke, and that before one that could not tell.
+_WORST = (7, 1, 8, 0)
+
+_profile = click.option("--profile", type=click.Choice(["quick", "standard", "deep"]), default="quick",
+                        show_default=True, help="quick: kernels, seconds; standard: also software; deep: also load.")
+_WHERE = (
+    click.option("--local", is_flag=True, help="This machine (the default without --host)."),
+    click.option("--host", "hosts", multiple=True, metavar="NAME", help="A host of the inventory; repeatable."),
+    click.option("-i", "--inventory", metavar="PATH", help="Inventory that knows the hosts."),
+    click.option("--forks", type=click.IntRange(1, 500), default=20, show_default=True, help="Hosts at a time."),
+)
+_EXPECT = (
     click.option("--driver", default="", metavar="VERSION", help="Fail unless this driver is loaded and in use."),
     click.option("--fabric-manager", default="", metavar="VERSION", help="Fail unless it runs in this version."),
     click.option("--gpus", type=click.IntRange(min=1), help="Fail when fewer GPUs are found."),
 )
-_format = click.option("-o", "--output", "output", type=click.Choice(["table", "json"]), default="table",
-                       help="Format of what is printed.")
+_SOFTWARE = (
+    click.option("--python", "pythons", multiple=True, metavar="PATH",
+                 help="Interpreter whose frameworks must reach the GPUs; repeatable."),
+    click.option("--root", "roots", multiple=True, metavar="DIR", help="Also look for toolkits and libraries here."),
+    click.option("--image", default="", metavar="NAME", help="Local container image to run the gate in."),
+    click.option("--require", "required", multiple=True, metavar="GATE",
+                 help="A gate that must not be skipped, for example torch; repeatable."),
+)
+
+
+def _all(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def add(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 @click.group()
 def gate() -> None:
-    """Prove that this machine's GPUs compute: exit 0 pass, 7 fail, 8 inconclusive, 1 the gate itself failed."""
+    """Prove that GPUs compute: exit 0 pass, 7 fail or hung, 8 inconclusive or skipped, 1 the gate itself failed."""
 
 
 @gate.command(epilog="""\b
 Examples:
   planner gate run
-  planner gate run --driver 580.159.04 --gpus 8 --out gate.json
+  planner gate run --profile standard --before before.json
+  planner gate run -i inventories/prod --host gpu-17 --driver 580.159.04 --gpus 8 --out gate.json
+  planner gate run --profile deep --python /opt/envs/train/bin/python --require torch -o junit > gate.xml
 """)
 @_profile
-@_expect[0]
-@_expect[1]
-@_expect[2]
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the report with its verdict in this file.")
-@_format
-def run(profile: str, driver: str, fabric_manager: str, gpus: int | None, out: Path | None, output: str) -> int:
-    """Run one kernel on every GPU and judge its whole output, bit for bit."""
-    document = _run(profile, {"driver": driver, "fabric_manager": fabric_manager, "gpus": gpus})
-    return _finish(document, out, output)
+@_all(*_WHERE, *_EXPECT, *_SOFTWARE)
+@click.option("--before", type=click.Path(path_type=Path), help="Compare with this kept result (gate baseline).")
+@click.option("--out", type=click.Path(path_type=Path), help="Keep reports and verdicts in this file.")
+@click.option("-o", "--output", "output", type=click.Choice(["table", "json", "junit", "openmetrics"]), default="table",
+              show_default=True, help="Format of what is printed.")
+def run(profile: str, out: Path | None, output: str, before: Path | None, **options: Any) -> int:
+    """Run the ladder of gates and judge every result from the run's own nonce."""
+    return _finish(_run(profile, options, before), out, output, before)
 
 
-@gate.command(epilog="\b\nExample:\n  planner gate baseline --out before.json")
+@gate.command(epilog="""\b
+Examples:
+  planner gate baseline --out before.json
+  planner gate baseline -i inventories/prod --host gpu-17 --host gpu-18 --out before.json
+""")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the baseline.")
-@_format
-def baseline(out: Path, output: str) -> int:
-    """Run the full gate and keep its report, to compare with after a change."""
-    return _finish(_run("full", {}), out, output)
+@_all(*_WHERE, *_SOFTWARE)
+@click.option("-o", "--output", "output", type=click.Choice(["table", "json", "junit", "openmetrics"]), default="table",
+              show_default=True, help="Format of what is printed.")
+def baseline(out: Path, output: str, **options: Any) -> int:
+    """Run the standard gate and keep its samples for each GPU, to compare with after a change."""
+    return _finish(_run("standard", options, None), out, output, None)
 
 
 @gate.command(epilog="""\b
@@ -63,45 +96,26 @@ Examples:
 """)
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--host", default="", metavar="NAME", help="Whose figures, where a file holds several nodes.")
 @click.option("-o", "--output", "output", type=click.Choice(["table", "json", "html", "svg"]), default="table",
-              help="Format of what is printed; html and svg show the samples of measured baselines.")
-def compare(before: Path, after: tuple[Path, ...], output: str) -> int:
-    """Compare this machine with itself before a change: what is gone, slower or unsteady.
+              show_default=True, help="Format of what is printed; html and svg show the samples.")
+def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> int:
+    """Compare a node with itself before a change: what is gone, slower or unsteady.
 
-    With one file, the full gate runs now. With more, nothing runs: the others are measurements (planner.baseline/1)
-    after the change, the first and its repetitions.
+    With one file, the standard gate runs now, on this machine. With more, nothing runs: the others were taken after
+    the change, the first and its repetitions.
     """
-    if after:
-        return _compare_measured(before, after, output)
-    if output in ("html", "svg"):
-        raise click.UsageError(f"-o {output} shows samples: name the measurement after the change, too")
-    from planner.gates.compare import compare_reports
-    from planner.report.console import format_table, print_json
-
-    old = _read(before)
-    document = _run("full", {})
-    found = compare_reports(old["report"], document["report"])
-    judged = document["judged"]
-    reasons = [*found.lost, *judged["reasons"]]
-    verdict = "fail" if found.lost else judged["verdict"]
-    if output == "json":
-        print_json({"verdict": verdict, "reasons": reasons, "differences": [list(row) for row in found.rows]})
-    else:
-        sys.stdout.write(format_table(("what", "before", "now"), found.rows) + "\n")
-        _tell(verdict, reasons, judged["notes"])
-    return int(CODES[verdict])
-
-
-def _compare_measured(before: Path, after: tuple[Path, ...], output: str) -> int:
-    from planner.cli.inputs import read_text
-    from planner.gates.baseline import compare as compare_baselines
-    from planner.gates.baseline import read_baseline
+    from planner.gates.compare import compare as compare_figures
     from planner.gates.verdicts import Policy, fold
     from planner.report import compare_view as view
     from planner.report.console import print_json
 
-    documents = [read_baseline(read_text(path), name=str(path)) for path in (before, *after)]
-    found = compare_baselines(documents[0], *documents[1:])
+    old = _figures(before, host)
+    if after:
+        new = [_figures(path, old.host) for path in after]
+    else:
+        new = [_of_report(_run("standard", {}, None)[0]["report"], "this machine")]
+    found = compare_figures(old, *new)
     decision = fold(found.results, Policy(required={}))
     if output == "json":
         print_json(view.comparison_json(found, decision))
@@ -112,54 +126,128 @@ def _compare_measured(before: Path, after: tuple[Path, ...], output: str) -> int
     return decision.exit_code
 
 
-def _run(profile: str, expect: dict[str, Any]) -> dict[str, Any]:
+def _run(profile: str, options: Mapping[str, Any], before: Path | None) -> list[dict[str, Any]]:
+    """Return a result document for each node."""
     from planner.gates.judge import judge_gate
     from planner.gates.local import run_local_gate
 
-    wanted = {key: value for key, value in expect.items() if value}
-    text, request = run_local_gate(profile, platform.node() or "localhost", wanted)
-    return {"schema": "planner.gate-result/1", "request": request, "report": json.loads(text),
-            "judged": judge_gate(text, request)}
+    request = _request(profile, options)
+    kept = _read_results(before) if before else {}
+    hosts = tuple(options.get("hosts") or ())
+    if hosts and options.get("local"):
+        raise click.UsageError("--local and --host: choose one")
+    if hosts:
+        texts = _remote(profile, hosts, options, request)
+    else:
+        text, asked = run_local_gate(request, platform.node() or "localhost", LIMIT_S[profile])
+        texts = {asked["host"]: (text, asked)}
+    results = []
+    for host, (text, asked) in texts.items():
+        old = kept.get(host) or (next(iter(kept.values())) if len(kept) == 1 and not hosts else None)
+        judged = judge_gate(text, asked, json.dumps(old["report"]) if old else None)
+        results.append({"schema": RESULT, "request": asked, "report": _report(text), "judged": judged})
+    return results
 
 
-def _finish(document: dict[str, Any], out: Path | None, output: str) -> int:
+def _request(profile: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    expect = {key: options.get(key) for key in ("driver", "fabric_manager", "gpus") if options.get(key)}
+    software = {"pythons": list(options.get("pythons") or ()), "roots": list(options.get("roots") or ()),
+                "image": options.get("image") or ""}
+    return {"profile": profile, "expect": expect, "software": {k: v for k, v in software.items() if v},
+            "required": list(options.get("required") or ())}
+
+
+def _report(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"schema": "none", "text": text[:2000]}
+    return value if isinstance(value, dict) else {"schema": "none"}
+
+
+def _remote(profile: str, hosts: tuple[str, ...], options: Mapping[str, Any],
+            request: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    from planner.cli.facts import make_runner
+    from planner.facts.inventory import load_inventory
+    from planner.gates.nodes import run_gates
+
+    if not options.get("inventory"):
+        raise click.UsageError("--host needs an inventory: -i INVENTORY")
+    nodes = load_inventory(str(options["inventory"]), limit=",".join(hosts))
+    answers, asked_of = run_gates(nodes, make_runner(), request, forks=int(options["forks"]),
+                                  timeout_s=LIMIT_S[profile])
+    for name, refusal in sorted(answers.refusals.items()):
+        click.echo(f"error: gate-not-run: {name}: {refusal.reason}\n  next: {refusal.hint}", err=True)
+    return {host.name: (str(answers.documents.get(host.name, {}).get("text", "")), asked_of(host.name))
+            for host in nodes.hosts}
+
+
+def _finish(results: list[dict[str, Any]], out: Path | None, output: str, before: Path | None) -> int:
     from planner.documents import canonical_json
-    from planner.report.console import format_table, print_json
+    from planner.report import gate_view
+    from planner.report.console import print_json
 
+    document = results[0] if len(results) == 1 else {"schema": RESULTS, "results": results}
     if out is not None:
         _write(out, canonical_json(document))
-    judged, report = document["judged"], document["report"]
+    kept = {name: _of_report(value["report"], str(before)) for name, value in _read_results(before).items()} \
+        if before else {}
     if output == "json":
         print_json(document)
+    elif output == "junit":
+        sys.stdout.write(gate_view.junit(results))
+    elif output == "openmetrics":
+        sys.stdout.write(gate_view.openmetrics(results, kept))
     else:
-        loaded = report["versions"].get("loaded") or "-"
-        rows = [(str(gpu["index"]), gpu.get("name", ""), loaded, _words(gpu),
-                 f"{gpu.get('context_s', 0) + gpu.get('kernel_s', 0):.2f}") for gpu in report["gpus"]]
-        sys.stdout.write(format_table(("GPU", "name", "driver", "kernel", "seconds"), rows) + "\n")
-        _tell(judged["verdict"], judged["reasons"], judged["notes"])
-    return int(CODES[judged["verdict"]])
+        for result in results:
+            host = result["request"]["host"]
+            sys.stdout.write(gate_view.gate_table(result, kept.get(host) or (
+                next(iter(kept.values())) if len(kept) == len(results) == 1 else None)))
+    return min((int(result["judged"]["exit_code"]) for result in results), key=_WORST.index)
 
 
-def _words(gpu: dict[str, Any]) -> str:
-    trouble = gpu.get("error") or gpu.get("busy") or gpu.get("unsuited")
-    return str(trouble) if trouble else f"{gpu['entry']}: {gpu['n']} threads, {gpu['rounds']} rounds"
+def _read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return host -> result of a kept file."""
+    from planner.cli.inputs import read_text
 
-
-def _tell(verdict: str, reasons: list[str], notes: list[str]) -> None:
-    sys.stdout.write(f"verdict: {verdict}\n" + "".join(f"  {text}\n" for text in [*reasons, *notes]))
-
-
-def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != "planner.gate-result/1":
-            raise ValueError("its schema is not planner.gate-result/1")
-        _ = document["report"]["gpus"], document["report"]["versions"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        document = json.loads(read_text(path))
+        results = document["results"] if document["schema"] == RESULTS else [document]
+        for result in results:
+            if result["schema"] != RESULT:
+                raise ValueError(f"its schema is {str(result['schema'])[:80]!r}, not {RESULT}")
+            _ = result["report"]["gpus"], result["report"]["versions"]
+        return {str(result["request"]["host"]): result for result in results}
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InputError(Diagnostic(code="baseline-unreadable", subject=str(path),
-                                    summary=f"not a kept gate report: {exc}",
+                                    summary=f"not a kept result of a gate: {exc}",
                                     hint="take one: planner gate baseline --out FILE")) from exc
-    return dict(document)
+
+
+def _figures(path: Path, host: str) -> Any:
+    """Return the figures of one node from a kept result or a document ``planner.baseline/1``."""
+    from planner.cli.inputs import read_text
+    from planner.gates.baseline import SCHEMA, read_baseline
+
+    text = read_text(path)
+    if f'"{SCHEMA}"' in text:
+        return read_baseline(text, name=str(path))
+    results = _read_results(path)
+    if len(results) > 1 and host not in results:
+        raise click.UsageError(f"{path} holds {len(results)} nodes; choose one: --host {next(iter(results))}")
+    result = results.get(host) or next(iter(results.values()))
+    return _of_report(result["report"], str(path))
+
+
+def _of_report(report: Mapping[str, Any], name: str) -> Any:
+    from planner.gates.figures import baseline_of
+
+    try:
+        return baseline_of(report)
+    except ValueError as exc:
+        raise InputError(Diagnostic(code="baseline-unreadable", subject=name,
+                                    summary=f"no figures can be read from it: {exc}",
+                                    hint="take one: planner gate baseline --out FILE")) from exc
 
 
 def _write(path: Path, text: str) -> None:

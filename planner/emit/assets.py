@@ -10,7 +10,11 @@ from planner.gates import judge
 
 KINDS = ("roles", "library", "module_utils")
 PROBE_PATH = "files/probe.zip"
-JUDGE_PATH = "module_utils/planner_judge.py"     # the controller's own judge, so that a play run by hand judges alike
+# The controller's own judge, so that a play run by hand judges alike: standard library only, relative imports only.
+JUDGE_PATH = "module_utils/planner_gates"
+JUDGE_PARTS = ("__init__", "asked", "compare", "expect", "failures", "figures", "judge", "load", "node_findings",
+               "node_gpus", "node_links", "node_state", "pairs", "samples", "software", "software_expect", "statistics",
+               "verdicts")
 
 
 def load_assets() -> Mapping[str, bytes]:
@@ -20,8 +24,9 @@ def load_assets() -> Mapping[str, bytes]:
         PlannerError: The installation is incomplete.
     """
     root = data_dir("playbooks")
-    found = {"ansible.cfg": (root / "ansible.cfg").read_bytes(), PROBE_PATH: probe_zip(),
-             JUDGE_PATH: Path(judge.__file__).read_bytes()}
+    found = {"ansible.cfg": (root / "ansible.cfg").read_bytes(), PROBE_PATH: probe_zip()}
+    for name in JUDGE_PARTS:
+        found[f"{JUDGE_PATH}/{name}.py"] = (Path(judge.__file__).parent / f"{name}.py").read_bytes()
     for kind in KINDS:
         for path in sorted((root / kind).rglob("*")):
             if path.is_file() and path.suffix in (".yml", ".py"):

@@ -302,7 +302,7 @@ def _tasks(cohort: Cohort) -> list[dict[str, Any]]:
                                planner_gate_step=step.id))
     return [
         *tasks,
-        _task("Full gate", "gate", planner_gate_profile="full", planner_gate_step=""),
+        _task("Standard gate", "gate", planner_gate_profile="standard", planner_gate_step=""),
         _task("Give the nodes back", "undrain"),
         _task("Keep the records", "record"),
     ]

@@ -167,7 +167,7 @@ def path_flowchart(cohort: Cohort) -> Iterator[str]:
         yield f'  {key}["{label(step.id)}: {label(step.title)}<br>{step.disruption}, {step.minutes} min{gate}"]'
         yield f"  {before} --> {key}"
         before = key
-    yield '  goal(["full gate, back in service"])'
+    yield '  goal(["standard gate, back in service"])'
     yield f"  {before} --> goal"
 
 

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from planner.diagnostics import Diagnostic
+from planner.documents import digest
 from planner.errors import ApplyError, ExitCode, LockedError
-from planner.execute.calls import Listener, ReadState, Setting, build_request, judge
+from planner.execute.calls import Listener, ReadState, Setting, baseline_place, build_request, judge
 from planner.execute.clock import Clock
 from planner.execute.decide import Act, Note, Stop, Wait, decide
 from planner.execute.fences import fenced_nodes
@@ -171,9 +172,19 @@ class Engine:
         request = build_request(self._setting, act, token=self._lock.token, nonce=nonce, run_id=run_id,
                                 acknowledge=self._unrecorded())
         listener = Listener(self._setting.state_dir, act, seq, self._heard, GateRulings(
-            cohorts={name: self._cohorts[name] for name in act.nodes}, nonce=nonce, judge=self._gate_judge))
+            cohorts={name: self._cohorts[name] for name in act.nodes}, nonce=nonce, judge=self._gate_judge,
+            before=self._before))
         result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
         self._conclude(act, result, listener)
+
+    def _before(self, node: str) -> str:
+        """Return a node's report from before the change, "" where there is none that is what the journal noted."""
+        status = self._state.nodes.get(node)
+        try:
+            text = (self._setting.state_dir / baseline_place(node)).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+        return text if status is not None and status.baseline == digest(text.encode()) else ""
 
     def _conclude(self, act: Act, result: RunResult, listener: Listener) -> None:
         ended = {"kind": "call-ended", "wave": act.wave, "batch": act.batch,

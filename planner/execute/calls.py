@@ -26,6 +26,7 @@ FACTS_TASK = "Read the facts again"
 LEASE_TASK = "Check who this machine is, and who may act on it"
 GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
+BASELINE_TASK = "Run the baseline gate"
 HANDOVER_TASK = "Stop for what is left to people"
 PROOF_TASKS = frozenset({"Read what steps by other hands leave on the node",
                          "Read what steps by other hands leave in the cluster"})
@@ -128,6 +129,8 @@ class Listener:
             heard.proofs.setdefault(event.host, {}).update(_proved(event.result.get("found")))
         elif event.task == GATE_TASK:
             heard.reports[event.host] = str(event.result.get("stdout", ""))
+        elif event.task == BASELINE_TASK:
+            self._baseline(event)
         elif event.task == VERDICT_TASK:
             self._gate(event)
 
@@ -135,15 +138,31 @@ class Listener:
         report = self.heard.reports.pop(event.host, "")
         ruling = self._rulings.rule(event.host, report, event.result)
         verdict, reasons = ruling.verdict, ruling.reasons
-        # A quick gate lets the steps go on; what a node is given back on is the full one alone.
+        # A quick gate lets the steps go on; what a node is given back on is the standard one alone.
         self.heard.verdicts[event.host] = ("", ("only a quick gate was heard",)) \
             if (verdict, ruling.profile) == (PASS, QUICK) else (verdict, reasons)
         self._gates += 1
         place = f"evidence/{event.host}-{self._seq}-{self._gates}.json"
         _write_file(self._state_dir / place, report)
+        told = {"code": ruling.code} if ruling.code not in ("", "OK") else {}
         self._write({"kind": "gate", "node": event.host, "data": {
             "verdict": verdict, "reasons": list(reasons), "profile": ruling.profile, "evidence": place,
-            "digest": digest(report.encode())}})
+            "digest": digest(report.encode()), **told, **({"notes": list(ruling.notes)} if ruling.notes else {}),
+            **({"again": True} if ruling.again else {})}})
+
+
+    def _baseline(self, event: HostEvent) -> None:
+        """Keep what a node could do before anything changed: its gates are judged against this very text."""
+        report = str(event.result.get("stdout", ""))
+        place = baseline_place(event.host)
+        _write_file(self._state_dir / place, report)
+        self._write({"kind": "baseline", "node": event.host, "data": {
+            "evidence": place, "digest": digest(report.encode())}})
+
+
+def baseline_place(host: str) -> str:
+    """Return where a node's report from before the change lies, within the rollout's directory."""
+    return f"evidence/{host}-baseline.json"
 
 
 def _proved(found: Any) -> dict[str, tuple[str, ...]]:

@@ -84,19 +84,19 @@ def random_faults(plan: Plan, scenario: Scenario) -> tuple[Fault, ...]:
     return tuple(Fault(node=name, phase=phase, kind=kind) for name, (phase, kind) in zip(names, kinds, strict=True))
 
 
-def judge_simulated(text: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def judge_simulated(text: str, request: Mapping[str, Any], *_: object) -> dict[str, Any]:
     """Judge a simulated gate's report, in place of ``judge_gate``: no kernel ran, so the simulated verdict is believed.
 
     Still it must be of this run and this node, and say itself that it is simulated: a real one never passes here.
     """
     report = json.loads(text) if text else {}
     if not report.get("simulated"):
-        return {"verdict": FAIL, "reasons": ["a real node answered in a simulation"]}
+        return {"outcome": FAIL, "reasons": ["a real node answered in a simulation"]}
     unlike = [key for key in ("nonce", "host", "profile") if report.get(key) != request.get(key)]
     if unlike:
-        return {"verdict": FAIL, "reasons": [f"the simulated report is of another {key}" for key in unlike]}
+        return {"outcome": FAIL, "reasons": [f"the simulated report is of another {key}" for key in unlike]}
     verdict = str(report.get("verdict"))
-    return {"verdict": verdict, "reasons": [] if verdict == PASS else [f"simulated verdict {verdict}"],
+    return {"outcome": verdict, "reasons": [] if verdict == PASS else [f"simulated verdict {verdict}"],
             "notes": [str(report["simulated"])]}
 
 

@@ -129,6 +129,7 @@ class NodeStatus:
     phase: str = ""                    # the last phase heard of
     verdict: str = ""                  # of the last gate
     evidence: str = ""                 # where the last gate's report lies, relative to the state directory
+    baseline: str = ""                 # digest of the report from before the change
     differences: tuple[Mapping[str, str], ...] = ()
     since: str = ""
 
@@ -215,6 +216,10 @@ def _gate(status: NodeStatus, entry: Entry) -> NodeStatus:
     return replace(status, verdict=str(entry.data.get("verdict", "")), evidence=str(entry.data.get("evidence", "")))
 
 
+def _baseline(status: NodeStatus, entry: Entry) -> NodeStatus:
+    return replace(status, baseline=str(entry.data.get("digest", "")))
+
+
 def _released(status: NodeStatus, entry: Entry) -> NodeStatus:
     return replace(status, leased=False)
 
@@ -238,7 +243,7 @@ def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus])
 
 
 _NODE_FACTS: Final[Mapping[str, Callable[[NodeStatus, Entry], NodeStatus]]] = {
-    "phase": _phase, "gate": _gate, "lease-released": _released,
+    "phase": _phase, "gate": _gate, "baseline": _baseline, "lease-released": _released,
 }
 _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, NodeStatus]], RolloutState]]] = {
     "rollout-opened": lambda state, entry, nodes: replace(state, opened=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,15 @@ from planner.emit.render import expectations
 from planner.gates.judge import FAIL, INCONCLUSIVE, PASS, judge_gate
 from planner.schedule.plan import Cohort
 
-FULL, QUICK = "full", "quick"
+STANDARD, QUICK = "standard", "quick"
+ATTEMPTS_MOST = 3
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 
-# Report and request in, ``verdict`` and ``reasons`` out, as ``planner.gates.judge.judge_gate``.
-GateJudge = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+Attempt = tuple[str, Mapping[str, Any]]     # report and request
+
+# Report, request, report from before the change, earlier attempts in; ``outcome``, ``reasons`` and ``notes`` out, as
+# ``planner.gates.judge.judge_gate``.
+GateJudge = Callable[[str, Mapping[str, Any], str, Sequence[Attempt]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,18 @@ class Ruling:
     Attributes:
         verdict: The worse of the module's and our own: pass | fail | inconclusive.
         reasons: Why it is no pass.
-        profile: What the report says it is: only ``full`` proves a node at the end.
+        profile: What the report says it is: only ``standard`` proves a node at the end.
+        code: Code of the worst answer by our own judgement.
+        notes: What a reader must know of a pass.
+        again: The play measures once more before anything is decided.
     """
 
     verdict: str
     reasons: tuple[str, ...]
     profile: str
+    code: str = ""
+    notes: tuple[str, ...] = ()
+    again: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,11 +51,14 @@ class GateRulings:
         cohorts: Cohort of each node that the call may name.
         nonce: This call's own; a report with another one is of another run.
         judge: The judge; a simulation, which runs no kernel, brings its own.
+        before: Node -> its report from before the change, "" where there is none.
     """
 
     cohorts: Mapping[str, Cohort]
     nonce: str
     judge: GateJudge = judge_gate
+    before: Callable[[str], str] = lambda _: ""
+    _earlier: dict[str, list[Attempt]] = field(default_factory=dict)    # node -> attempts at the gate at hand
     _next: dict[str, int] = field(default_factory=dict)     # node -> place of its first step still without quick gate
 
     def rule(self, host: str, report: str, told: Mapping[str, Any]) -> Ruling:
@@ -56,15 +69,24 @@ class GateRulings:
             report: What the probe printed on the node.
             told: Result of the bundle's module: ``verdict``, ``reasons``.
         """
+        attempt = _attempt_of(report)
+        if attempt != len(self._earlier.get(host, ())) + 1:
+            self._earlier[host] = []        # the first attempt at another gate, or none that was announced
         profile, own = self._own(host, report)
-        said = str(told.get("verdict", "")) if told.get("verdict") in _WORST_FIRST else INCONCLUSIVE
-        verdict = min(said, str(own["verdict"]), key=_WORST_FIRST.index)
-        reasons = [str(reason) for reason in own["reasons"]] if own["verdict"] == verdict else []
+        said = str(told.get("outcome", "")) if told.get("outcome") in _WORST_FIRST else INCONCLUSIVE
+        verdict = min(said, str(own["outcome"]), key=_WORST_FIRST.index)
+        reasons = [str(reason) for reason in own["reasons"]] if own["outcome"] == verdict else []
         if said == verdict:
             reasons += [text for text in map(str, told.get("reasons") or ()) if text not in reasons]
-        if said != own["verdict"]:
-            reasons.append(f"the bundle's judge said {said}, judged again by this controller it is {own['verdict']}")
-        return Ruling(verdict=verdict, reasons=tuple(reasons) if verdict != PASS else (), profile=profile)
+        if said != own["outcome"]:
+            reasons.append(f"the bundle's judge said {said}, judged again by this controller it is {own['outcome']}")
+        again = bool(told.get("retry_after_s")) and len(self._earlier.get(host, ())) < ATTEMPTS_MOST
+        if again and "request" in own:
+            self._earlier.setdefault(host, []).append((report, own["request"]))
+        else:
+            self._earlier.pop(host, None)
+        return Ruling(verdict=verdict, reasons=tuple(reasons) if verdict != PASS else (), profile=profile,
+                      code=str(own.get("code", "")), notes=tuple(map(str, own.get("notes", ()))), again=again)
 
     def _own(self, host: str, report: str) -> tuple[str, Mapping[str, Any]]:
         """Return the report's profile and our judgement.
@@ -74,37 +96,49 @@ class GateRulings:
         """
         cohort = self.cohorts.get(host)
         if cohort is None or not cohort.steps:
-            return FULL, {"verdict": FAIL, "reasons": ("no step of the plan moves this node",)}
+            return STANDARD, {"outcome": FAIL, "reasons": ("no step of the plan moves this node",)}
         wanted = expectations(cohort)
         profile = _profile(report)
-        if profile == FULL:
-            return profile, self._judged(report, self._request(host, profile, wanted[cohort.steps[-1].id]))
+        if profile == STANDARD:
+            return profile, self._judged(host, report, self._request(host, profile, wanted[cohort.steps[-1].id]))
         places = [i for i, step in enumerate(cohort.steps) if step.quick_gate and i >= self._next.get(host, 0)]
         first: Mapping[str, Any] | None = None
         for place in places:
-            found = self._judged(report, self._request(host, profile, wanted[cohort.steps[place].id]))
-            if found["verdict"] == PASS:
+            found = self._judged(host, report, self._request(host, profile, wanted[cohort.steps[place].id]))
+            if found["outcome"] == PASS:
                 self._next[host] = place + 1
                 return profile, found
             first = first or found
-        return profile, first or {"verdict": FAIL, "reasons": ("no step is left that asks for a quick gate",)}
+        return profile, first or {"outcome": FAIL, "reasons": ("no step is left that asks for a quick gate",)}
 
     def _request(self, host: str, profile: str, expect: Mapping[str, Any]) -> dict[str, Any]:
-        return {"profile": profile, "nonce": self.nonce, "host": host, "expect": expect}
+        attempt = len(self._earlier.get(host, ())) + 1
+        nonce = self.nonce if attempt == 1 else f"{self.nonce}-{attempt}"
+        return {"profile": profile, "nonce": nonce, "host": host, "attempt": attempt, "expect": expect}
 
-    def _judged(self, report: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _judged(self, host: str, report: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            found = self.judge(report, request)
-            return {"verdict": found["verdict"] if found["verdict"] in _WORST_FIRST else INCONCLUSIVE,
-                    "reasons": tuple(found["reasons"])}
+            found = self.judge(report, request, self.before(host), tuple(self._earlier.get(host, ())))
+            outcome = found["outcome"] if found["outcome"] in _WORST_FIRST else INCONCLUSIVE
+            return {"outcome": outcome, "reasons": tuple(found["reasons"]), "code": found.get("code", ""),
+                    "notes": tuple(found.get("notes", ())), "request": request}
         except Exception as exc:  # a node's text must not end the controller
-            return {"verdict": FAIL, "reasons": (f"its report cannot be judged: {type(exc).__name__}: {exc}",)}
+            return {"outcome": FAIL, "reasons": (f"its report cannot be judged: {type(exc).__name__}: {exc}",)}
+
+
+def _attempt_of(report: str) -> int:
+    """Return the number that a report gives itself; one that gives none is the first."""
+    try:
+        value = json.loads(report)["attempt"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return 1
+    return value if isinstance(value, int) and not isinstance(value, bool) else 1
 
 
 def _profile(report: str) -> str:
-    """Return the profile that a report names; one that names none, or no known one, is held to the full gate."""
+    """Return the profile that a report names; one that names none, or no known one, is held to the standard gate."""
     try:
         value = json.loads(report)
     except (ValueError, RecursionError):
-        return FULL
-    return QUICK if isinstance(value, dict) and value.get("profile") == QUICK else FULL
+        return STANDARD
+    return QUICK if isinstance(value, dict) and value.get("profile") == QUICK else STANDARD

@@ -117,6 +117,7 @@ def ask_nodes(
     inventory: Inventory, runner: PlaybookRunner, *, request: Mapping[str, Any], forks: int = FORKS,
     probe_argv: Sequence[str] = (), on_event: Callable[[HostEvent], None] | None = None,
     clock: Callable[[], float] | None = None, parse: Callable[[str], dict[str, Any]] = read_probe,
+    probe_timeout_s: int = PROBE_SECONDS,
 ) -> Answers:
     """Run the probe on every host and return what each said, or why it said nothing.
 
@@ -129,6 +130,7 @@ def ask_nodes(
         on_event: Called for every event.
         clock: Seconds since the epoch, for the time of each answer; None leaves the times out.
         parse: Reads what the probe printed.
+        probe_timeout_s: Limit of the probe on one host.
 
     Raises:
         FactsError: Ansible ended before any host was asked.
@@ -149,12 +151,12 @@ def ask_nodes(
     names = tuple(host.name for host in inventory.hosts)
     rounds = -(-len(names) // max(forks, 1))
     with _project(request) as folder:
-        extra: dict[str, Any] = {"planner_probe_timeout_s": PROBE_SECONDS}
+        extra: dict[str, Any] = {"planner_probe_timeout_s": probe_timeout_s}
         if probe_argv:
             extra["planner_probe_argv"] = list(probe_argv)
         result = runner.run(RunRequest(
             directory=folder, playbook=PLAYBOOK, inventory=_absolute(inventory.path), limit=names, extra_vars=extra,
-            forks=forks, timeout_s=rounds * (PROBE_SECONDS + 60)), on_event=hear)
+            forks=forks, timeout_s=rounds * (probe_timeout_s + 60)), on_event=hear)
     for name in names:
         if name not in answers.documents and name not in answers.refusals:
             answers.refusals[name] = _refusal(name, inventory.path, result)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
+DIGEST_WORDS = 1 << 20      # of what came to the host; the sums on the way back cover all of it
 PERIOD = 4096               # words after which the hash pattern starts anew, one higher
 WARP_WORDS = 1024
 CHUNK_WORDS = 1 << 30
@@ -39,7 +42,7 @@ def seed_of(nonce: str, label: str, purpose: str) -> int:
     return int.from_bytes(data_of(nonce, label, purpose, 4), "big")
 
 
-@cache
+@lru_cache(maxsize=256)
 def hash_table(seed: int) -> tuple[int, ...]:
     """Return the first 4096 words of the hash pattern, 31 bits each."""
     table = []
@@ -191,6 +194,41 @@ def _equal(what: str, found: object, wanted: object) -> list[str]:
     return [] if found == wanted else [f"{what} is {found}, must be {wanted}"]
 
 
+def mix_output(seed: int, count: int, rounds: int) -> array[int]:
+    """Return what ``planner_mix`` writes: see ARCHITECTURE.md for the function.
+
+    All threads at once in one big integer, 64 bits each: no product of two 32-bit numbers reaches the next one.
+    """
+    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
+    low = ones * _M32
+    starts = array("Q", (seed ^ (i * 0x9E3779B9 & _M32) for i in range(count)))
+    x = int.from_bytes(_little(starts).tobytes(), "little")
+    for _ in range(rounds):
+        x ^= x << 13 & low
+        x ^= x >> 17 & low
+        x ^= x << 5 & low
+        x = x * 0x85EBCA6B + ones * 0xC2B2AE35 & low
+    return array("I", _little(array("Q", x.to_bytes(8 * count, "little"))))
+
+
+def _little(values: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _kernel(seen: Mapping[str, Any], asked: Mapping[str, int], nonce: str, label: str) -> list[str]:
+    have = _little(array("I", base64.b64decode(seen["output"], validate=True)))
+    wanted = mix_output(seed_of(nonce, label, "kernel"), asked["threads"], asked["rounds"])
+    if len(have) != len(wanted):
+        return [f"it wrote {len(have)} values, {len(wanted)} were asked"]
+    bad = [i for i in range(len(wanted)) if have[i] != wanted[i]]
+    if not bad:
+        return []
+    first = f"number {bad[0]} is {have[bad[0]]:08x}, must be {wanted[bad[0]]:08x}"
+    return [f"{len(bad)} of {len(wanted)} values are wrong (the first: {first})"]
+
+
 def _vector(seen: Mapping[str, Any], asked: Mapping[str, int], nonce: str, label: str) -> list[str]:
     wanted = vector_sums(seed_of(nonce, label, "vector"), asked["words"])
     return _equal("the sums of both runs", seen["sums"], [wanted, wanted])
@@ -203,7 +241,7 @@ def _device_copy(seen: Mapping[str, Any], asked: Mapping[str, int], nonce: str, 
 
 def _host_copy(seen: Mapping[str, Any], asked: Mapping[str, int], nonce: str, label: str) -> list[str]:
     seed, words = seed_of(nonce, label, "host_copy"), asked["bytes"] // 4
-    return (_equal("the digest on the host", seen["sha256"], hash_digest(seed, words))
+    return (_equal("the digest on the host", seen["sha256"], hash_digest(seed, min(words, DIGEST_WORDS)))
             + _equal("the sums on the GPU", seen["sums"], [copy_sums(seed, words)]))
 
 
@@ -281,6 +319,6 @@ def _ratio(seen: Mapping[str, Any], asked: Mapping[str, int], nonce: str, label:
 
 _Judge = Callable[[Mapping[str, Any], Mapping[str, int], str, str], list[str]]
 _JUDGES: dict[str, _Judge] = {
-    "vector": _vector, "memory": _memory, "device_copy": _device_copy, "host_copy": _host_copy, "launch": _launch,
-    "fma": _fma, "wmma_f16": _wmma_f16, "wmma_s8": _wmma_s8, "ratio": _ratio,
+    "kernel": _kernel, "vector": _vector, "memory": _memory, "device_copy": _device_copy, "host_copy": _host_copy,
+    "launch": _launch, "fma": _fma, "wmma_f16": _wmma_f16, "wmma_s8": _wmma_s8, "ratio": _ratio,
 }

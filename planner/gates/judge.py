@@ -1,192 +1,288 @@
-"""Judges what the probe saw of a node's GPUs. Pure, and standard library only: every bundle carries this very file.
+"""Judges what the probe saw of a node's GPUs. Pure, and standard library only: every bundle carries this very package.
 
-The probe observes and proves; nothing it says of itself is believed. Each kernel's whole output is computed again here
-from the run's nonce and compared bit for bit: a return code of zero, a remembered answer or a constant is no pass.
+The probe observes and proves; nothing it says of itself is believed. What each kernel computed is computed again here
+from the run's nonce: a return code of zero, a remembered answer or a constant is no pass.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import sys
-from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
-SCHEMA = "planner.gate/1"
-ENTRY = "planner_mix"
-STAND_IN = "(stand-in)"
+from .asked import sizes_asked
+from .compare import compare
+from .expect import tensor_cores_work, wrong
+from .failures import Action, Verdict, code_of
+from .figures import STAND_IN, baseline_of, read_report
+from .load import judge_load
+from .node_state import judge_state
+from .pairs import judge_collective, judge_pairs
+from .software import judge_software
+from .verdicts import Decision, GateResult, Policy, fold
 
-# Threads and rounds of the kernel, by profile: enough to prove work, little enough to compute again on a controller.
-SIZES = {"quick": (1024, 64), "full": (4096, 64)}
-
+SCHEMA = "planner.gate/2"
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-_MASK = 0xFFFFFFFF
+
+# What every GPU must prove; Tensor Cores are asked for where the GPU is new enough to have been tried.
+REQUIRED = ("kernel", "vector", "memory", "device_copy", "host_copy", "launch", "fma")
+COMPARED = ("standard", "deep")     # profiles whose figures are compared with those from before the change
+RETRY_AFTER_S = 30                  # of idle, before a fresh attempt
+
+_OUTCOME = {Verdict.PASS: PASS, Verdict.WARN: PASS, Verdict.FAIL: FAIL, Verdict.HUNG: FAIL}
 
 
-class Findings:
-    """Reasons found so far, and the verdict they add up to: a failure outweighs what could not be told."""
-
-    def __init__(self) -> None:
-        self.failed: list[str] = []
-        self.unclear: list[str] = []
-        self.notes: list[str] = []
-        self.wrong_results = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return ``verdict``, ``reasons``, ``wrong_results`` and ``notes``."""
-        verdict = FAIL if self.failed else INCONCLUSIVE if self.unclear else PASS
-        return {"verdict": verdict, "reasons": self.failed + self.unclear, "wrong_results": self.wrong_results,
-                "notes": self.notes}
-
-
-def seed_of(nonce: object, host: object, gpu_index: object) -> int:
-    """Return the kernel's seed for one GPU of one run: the first four bytes, big endian, of a SHA-256."""
-    return int.from_bytes(hashlib.sha256(f"{nonce}:{host}:{gpu_index}".encode()).digest()[:4], "big")
-
-
-def expected_output(seed: int, count: int, rounds: int) -> array[int]:
-    """Return what ``planner_mix`` writes: see ARCHITECTURE.md for the function.
-
-    All threads at once in one big integer, 64 bits each: no product of two 32-bit numbers reaches the next one.
-    """
-    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
-    low = ones * _MASK
-    starts = array("Q", (seed ^ (i * 0x9E3779B9 & _MASK) for i in range(count)))
-    x = int.from_bytes(_little(starts).tobytes(), "little")
-    for _ in range(rounds):
-        x ^= x << 13 & low
-        x ^= x >> 17 & low
-        x ^= x << 5 & low
-        x = x * 0x85EBCA6B + ones * 0xC2B2AE35 & low
-    out = array("Q", x.to_bytes(8 * count, "little"))
-    return array("I", _little(out))
-
-
-def _little(values: array[int]) -> array[int]:
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
-
-
-def judge_gate(text: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def judge_gate(text: str, request: Mapping[str, Any], before: str | None = None,
+               earlier: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
     """Return the verdict on a gate report.
 
     Args:
         text: What the probe printed.
-        request: What it was asked: ``profile``, ``nonce``, ``host``, ``expect`` (``gpus``, and versions that must run).
+        request: What it was asked: ``profile``, ``nonce``, ``host``, ``expect`` (``gpus``, and versions that must run);
+            optional ``required`` (names of gates that the policy asks for besides those of every GPU), ``way_back``
+            and ``rollback`` (see ``Policy``).
+        before: This node's report from before the change; None or "" where there is none.
+        earlier: Attempts of this same run, the first one first: (text, request).
 
     Returns:
-        ``verdict`` (pass | fail | inconclusive), ``reasons`` (empty for pass), ``wrong_results`` (kernels ran and gave
-        another result than arithmetic does) and ``notes``. Missing evidence is never a pass.
+        ``verdict`` (one of seven words), ``outcome`` (what a rollout goes by: pass | fail | inconclusive), ``code`` of
+        the worst result, ``action``, ``allowed``, ``exit_code``, ``reasons`` (empty for a clean pass), ``notes``,
+        ``wrong_results`` (kernels ran and gave another result than arithmetic does), ``retry_after_s`` (0: no retry)
+        and ``results``. Missing evidence is never a pass.
     """
-    found = Findings()
-    report = _read(text, found)
-    if report is not None:
-        _same_run(report, request, found)
-    if report is not None and not found.failed:
-        expect = request.get("expect") or {}
-        _versions(report, expect, found)
-        _gpus(report, request, expect, found)
-    return found.as_dict()
+    old, notes = _before(before)
+    attempts = [*earlier, (text, request)]
+    results: list[GateResult] = []
+    reports: list[dict[str, Any] | None] = []
+    for number, (words, asked) in enumerate(attempts, start=1):
+        report, found = _attempt(words, asked, old)
+        reports.append(report)
+        results += [_numbered(result, number) for result in found]
+    last = reports[-1]
+    results += _figures(old, reports, request)
+    if last is not None:
+        notes += _notes(last)
+    return _told(fold(results, _policy(last, request)), last, notes, compared=old is not None)
 
 
-def _read(text: str, found: Findings) -> dict[str, Any] | None:
+def _before(text: str | None) -> tuple[dict[str, Any] | None, list[str]]:
+    if not text:
+        return None, []
     try:
-        report: dict[str, Any] = json.loads(text)
-        if report["schema"] != SCHEMA:
-            raise ValueError(f"schema {report['schema']!r}")
+        return read_report(text), []
+    except ValueError as exc:
+        return None, [f"the report from before the change cannot be read ({exc}): nothing is compared with it"]
+
+
+def _numbered(result: GateResult, number: int) -> GateResult:
+    return GateResult(result.gate, result.subject, result.code, result.evidence, number, result.passed_before)
+
+
+def _attempt(text: str, request: Mapping[str, Any], before: Mapping[str, Any] | None
+             ) -> tuple[dict[str, Any] | None, list[GateResult]]:
+    """Judge one report by itself; a report that cannot be read gives one answer, which is no pass."""
+    host = str(request.get("host", ""))
+    try:
+        report = read_report(text)
         for key, kind in (("gpus", list), ("versions", dict), ("nvml", dict)):
-            if not isinstance(report[key], kind):
+            if not isinstance(report.get(key), kind) and "busy" not in report:
                 raise ValueError(f"{key} is no {kind.__name__}")
-    except (ValueError, KeyError, TypeError) as exc:
+        if not all(isinstance(gpu, dict) for gpu in report.get("gpus") or ()):
+            raise ValueError("a GPU is no object")
+    except (ValueError, TypeError) as exc:
         words = "it printed nothing" if not str(text or "").strip() else f"its report cannot be read ({exc})"
-        found.unclear.append(f"the probe gave no report: {words}")
-        return None
-    return report
-
-
-def _same_run(report: Mapping[str, Any], request: Mapping[str, Any], found: Findings) -> None:
-    for key, words in (("nonce", "the report is of another run"), ("host", "the report is of another host"),
-                       ("profile", "the report is of another profile")):
-        if report.get(key) != request.get(key):
-            found.failed.append(f"{words}: {key} {report.get(key)!r}, asked {request.get(key)!r}")
-
-
-def _versions(report: Mapping[str, Any], expect: Mapping[str, Any], found: Findings) -> None:
-    """The loaded module, the library and the fabric manager must be the planned ones, and agree."""
-    seen = report["versions"]
-    wanted = expect.get("driver")
-    if wanted:
-        for key, words in (("loaded", "loaded driver"), ("nvml", "NVML"), ("libcuda", "libcuda")):
-            have = seen.get(key)
-            if have and have != wanted:
-                found.failed.append(f"{words} is {have}, planned is {wanted}")
-        if not seen.get("loaded"):
-            found.failed.append(f"no driver is loaded, planned is {wanted}")
-    manager = expect.get("fabric_manager")
-    if manager:
-        have, active = seen.get("fabric_manager"), seen.get("fabric_manager_active")
-        if have and have != manager:
-            found.failed.append(f"fabric manager is {have}, planned is {manager}")
-        elif not have:
-            found.unclear.append(f"the fabric manager's version could not be read, planned is {manager}")
-        if active is False:
-            found.failed.append("the fabric manager is not running")
-
-
-def _gpus(report: Mapping[str, Any], request: Mapping[str, Any], expect: Mapping[str, Any], found: Findings) -> None:
-    nvml = report["nvml"]
-    if nvml.get("error"):
-        found.failed.append(f"NVML: {nvml['error']}")
-    count = expect.get("gpus")
-    for source, have in (("NVML", len(nvml.get("gpus") or ())), ("the PCI bus", report.get("pci_gpus"))):
-        if isinstance(count, int) and isinstance(have, int) and have < count:
-            found.failed.append(f"{source} shows {have} of {count} GPUs")
-    if not report["gpus"] and not found.failed:
-        found.failed.append("no kernel ran on any GPU")
-    if any(STAND_IN in str(gpu.get("name", "")) for gpu in report["gpus"] if isinstance(gpu, dict)):
-        found.notes.append("stand-in GPUs: the driver API answered, no real GPU was proved")
-    listed = [gpu.get("index") for gpu in nvml.get("gpus") or ()]
-    tried = [gpu.get("index") for gpu in report["gpus"] if isinstance(gpu, dict)]
-    for index in listed:
-        if tried.count(index) != 1:
-            found.failed.append(f"GPU {index}: {tried.count(index)} results instead of one")
-    for gpu in report["gpus"]:
-        _gpu(gpu if isinstance(gpu, dict) else {}, request, found)
-
-
-def _gpu(gpu: Mapping[str, Any], request: Mapping[str, Any], found: Findings) -> None:
-    label = f"GPU {gpu.get('index')}"
-    if gpu.get("busy"):
-        found.unclear.append(f"{label} is used by {gpu['busy']}; no kernel was started there")
-        return
-    if gpu.get("unsuited"):
-        found.unclear.append(f"{label}: {gpu['unsuited']}")
-        return
-    if gpu.get("error"):
-        found.failed.append(f"{label}: {gpu['error']}")
-        return
-    if gpu.get("uuid") and gpu.get("nvml_uuid") and gpu["uuid"] != gpu["nvml_uuid"]:
-        found.failed.append(f"{label}: CUDA says {gpu['uuid']}, NVML says {gpu['nvml_uuid']}")
-    size = SIZES.get(str(request.get("profile")))
+        return None, [GateResult("report", host, "GATE_NO_RESULT", (f"the probe gave no report: {words}",))]
+    foreign = [f"the report is of another {words}: {key} {report.get(key)!r}, asked {request.get(key)!r}"
+               for key, words in (("nonce", "run"), ("host", "host"), ("profile", "profile"))
+               if report.get(key) != request.get(key)]
+    if foreign:
+        return None, [GateResult("report", host, "REPORT_FOREIGN", tuple(foreign))]
+    if "busy" in report:
+        return None, [GateResult("report", host, "GATE_BUSY", (str(report["busy"]),))]
     try:
-        output: array[int] | None = array("I", base64.b64decode(gpu["output"], validate=True))
-        if output is not None and sys.byteorder == "big":
-            output.byteswap()
-    except (KeyError, ValueError, TypeError):
-        output = None
-    if output is None or size is None:
-        found.failed.append(f"{label}: the kernel's output is missing")
-        return
-    wanted = expected_output(seed_of(request.get("nonce"), request.get("host"), gpu["index"]), *size)
-    if len(output) != len(wanted):
-        found.failed.append(f"{label}: the kernel wrote {len(output)} values, {len(wanted)} were asked")
-        return
-    wrong = [i for i in range(len(wanted)) if output[i] != wanted[i]]
-    if wrong:
-        found.wrong_results = True
-        first = wrong[0]
-        found.failed.append(f"{label}: {len(wrong)} of {len(wanted)} results of {ENTRY} are wrong "
-                            f"(the first: number {first} is {output[first]:08x}, must be {wanted[first]:08x})")
+        return report, [*judge_state(report, request, before), *_inventory(report, host),
+                        *(result for gpu in report["gpus"] for result in _gpu(gpu, request, before)),
+                        *_parts(report, request, before)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
+        words = f"its report cannot be read ({type(exc).__name__}: {exc})"
+        return None, [GateResult("report", host, "GATE_NO_RESULT", (words,))]
+
+
+def _parts(report: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[GateResult]:
+    """Judge what lies beyond one GPU, as far as the report has it."""
+    found: list[GateResult] = []
+    for part, judge in (("pairs", judge_pairs), ("collective", judge_collective), ("load", judge_load),
+                        ("software", judge_software)):
+        if part in report:
+            found += judge(report, request, before)
+    return found
+
+
+def _inventory(report: Mapping[str, Any], host: str) -> list[GateResult]:
+    """Every GPU that NVML lists must have answered, once."""
+    listed = [gpu.get("index") for gpu in report["nvml"].get("gpus") or ()]
+    tried = [gpu.get("index") for gpu in report["gpus"]]
+    found = [GateResult("report", host, "GATE_BUG", (f"GPU {index}: {tried.count(index)} results instead of one",))
+             for index in listed if tried.count(index) != 1]
+    if not tried and not found:
+        found.append(GateResult("report", host, "GPU_MISSING", ("no kernel ran on any GPU",)))
+    return found
+
+
+def subject_of(gpu: Mapping[str, Any]) -> str:
+    """Return what a GPU is called in results: its UUID as NVML tells it, else its number."""
+    return str(gpu.get("nvml_uuid") or gpu.get("uuid") or f"GPU {gpu.get('index')}")
+
+
+def _gpu(gpu: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[GateResult]:
+    subject = subject_of(gpu)
+    if gpu.get("busy"):
+        words = f"used by {gpu['busy']}; no kernel was started there"
+        return [GateResult("kernel", subject, "ENV_FOREIGN_PROCESS", (words,))]
+    if gpu.get("unsuited"):
+        return [GateResult("kernel", subject, "PART_MISSING", (str(gpu["unsuited"]),))]
+    found = []
+    if gpu.get("error"):
+        found.append(GateResult("kernel", subject, _error_code(gpu), (str(gpu["error"]),)))
+    if gpu.get("uuid") and gpu.get("nvml_uuid") and gpu["uuid"] != gpu["nvml_uuid"]:
+        words = f"CUDA says {gpu['uuid']}, NVML says {gpu['nvml_uuid']}"
+        found.append(GateResult("kernel", subject, "RESULT_WRONG", (words,)))
+    label = f"{request.get('host')}:{gpu.get('index')}"
+    for process in gpu.get("processes") or ():
+        found += _process(process, gpu, request, label)
+    found += _tensor_cores(gpu, before)
+    return _worst_each(found)
+
+
+def _error_code(gpu: Mapping[str, Any]) -> str:
+    ended = str(gpu.get("ended", ""))
+    if ended == "timeout":
+        return "GATE_TIMEOUT"
+    if ended == "hung":
+        return "GATE_HUNG_D"
+    if ended.startswith("killed by signal"):
+        return "GATE_CRASHED"
+    if isinstance(gpu.get("nvml_code"), int):
+        return code_of("nvml", gpu["nvml_code"])
+    return code_of("cuda", gpu["code"]) if isinstance(gpu.get("code"), int) else "UNKNOWN_CODE"
+
+
+def _process(process: Mapping[str, Any], gpu: Mapping[str, Any], request: Mapping[str, Any],
+             label: str) -> list[GateResult]:
+    """Judge all that one process measured; what was asked for and is not there stays without an answer."""
+    subject, nonce = subject_of(gpu), str(request.get("nonce"))
+    sizes = sizes_asked(str(request.get("profile")), str(gpu.get("name", "")))
+    found = []
+    for result in process["results"]:
+        name = str(result["name"])
+        reason = str(result.get("reason", ""))
+        if result["status"] == "skip":
+            found.append(GateResult(name, subject, "PART_MISSING", (reason,)))
+        elif result["status"] == "inconclusive":
+            found.append(GateResult(name, subject, "MEMORY_SHORT", (reason,)))
+        elif result["status"] == "error":
+            code = result.get("code")
+            found.append(GateResult(name, subject, code_of("cuda", code) if isinstance(code, int) else "GATE_BUG",
+                                    (reason,)))
+        else:
+            bad = tuple(wrong(result, sizes.get(name, {}), nonce, label))
+            found.append(GateResult(name, subject, "RESULT_WRONG" if bad else "OK", bad))
+    seen = {result.gate for result in found}
+    found += [GateResult(name, subject, "GATE_NO_RESULT", ("asked for, and no answer",))
+              for name in sizes if name not in seen]
+    return found
+
+
+def _worst_each(found: Iterable[GateResult]) -> list[GateResult]:
+    """Keep, of the answers of several processes to the same question, the worst: one wrong result is enough."""
+    kept: dict[str, GateResult] = {}
+    order = {Verdict.HUNG: 0, Verdict.FAIL: 1, Verdict.ERROR: 2, Verdict.INCONCLUSIVE: 3, Verdict.SKIP: 4,
+             Verdict.WARN: 5, Verdict.PASS: 6}
+    for result in found:
+        have = kept.get(result.gate)
+        if have is None or order[result.verdict] < order[have.verdict]:
+            kept[result.gate] = result
+    return list(kept.values())
+
+
+def _ratios(gpu: Mapping[str, Any]) -> list[float]:
+    return [float(value) for process in gpu.get("processes") or () for result in process["results"]
+            if result["name"] == "ratio" for value in result["samples"].get("ratio_f16_per_fma") or ()]
+
+
+def _tensor_cores(gpu: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[GateResult]:
+    """Tensor Cores that do not work show in the ratio to plain arithmetic, not in wrong results."""
+    now = _ratios(gpu)
+    if not now or (STAND_IN in str(gpu.get("name", "")) and median(now) <= 0):
+        return []
+    old = [value for each in (before or {}).get("gpus") or () if subject_of(each) == subject_of(gpu)
+           for value in _ratios(each)]
+    was = median(old) if old else None
+    if tensor_cores_work(median(now), was):
+        return []
+    words = f"Tensor Cores are {median(now):.1f} times as fast as plain arithmetic" + (
+        f", {was:.1f} times before" if was else "")
+    return [GateResult("ratio", subject_of(gpu), "TENSOR_CORES_OFF", (words,), 1, None if was is None else True)]
+
+
+def _figures(before: Mapping[str, Any] | None, reports: Sequence[Mapping[str, Any] | None],
+             request: Mapping[str, Any]) -> list[GateResult]:
+    """Compare every figure with the node's own from before the change, over all attempts."""
+    host = str(request.get("host", ""))
+    if request.get("profile") not in COMPARED or any(report is None for report in reports):
+        return []
+    if before is None:
+        return [GateResult("figures", host, "BASELINE_MISSING", ("no figures from before the change",), len(reports))]
+    try:
+        old = baseline_of(before)
+        new = [baseline_of(report) for report in reports if report is not None]
+    except ValueError as exc:
+        return [GateResult("figures", host, "BASELINE_OTHER", (f"they cannot be compared: {exc}",), len(reports))]
+    if not old.gpus or not all(each.gpus for each in new):
+        return [GateResult("figures", host, "BASELINE_MISSING", ("a GPU was not measured",), len(reports))]
+    return list(compare(old, *new).results)
+
+
+def _policy(report: Mapping[str, Any] | None, request: Mapping[str, Any]) -> Policy:
+    subjects = [] if report is None else [
+        subject_of(gpu) for gpu in report["gpus"] if not gpu.get("error") and not gpu.get("busy")]
+    required = {gate: frozenset(subjects) for gate in REQUIRED if subjects}
+    if request.get("profile") in COMPARED and len(subjects) > 1:
+        required["pairs"] = frozenset()
+    if request.get("profile") == "deep" and subjects:
+        required["load"] = frozenset(subjects)
+    required |= {str(gate): frozenset() for gate in request.get("required") or ()}
+    return Policy(required=required, rollback=bool(request.get("rollback")), way_back=bool(request.get("way_back")))
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    if any(STAND_IN in str(gpu.get("name", "")) for gpu in report["gpus"]):
+        return ["stand-in GPUs: the driver API answered, no real GPU was proved"]
+    return []
+
+
+def _told(decision: Decision, report: Mapping[str, Any] | None, notes: Sequence[str], *,
+          compared: bool) -> dict[str, Any]:
+    names = {} if report is None else {subject_of(gpu): f"GPU {gpu.get('index')}" for gpu in report["gpus"]}
+    bad = [r for r in decision.results if r.verdict not in (Verdict.PASS, Verdict.SKIP, Verdict.WARN)]
+    watched = [r for r in decision.results if r.verdict is Verdict.WARN]
+    skipped = [r for r in decision.results if r.verdict is Verdict.SKIP and (compared or r.code != "BASELINE_MISSING")]
+    if not compared and report is not None and report.get("profile") in COMPARED:
+        notes = [*notes, "no report from before the change: nothing is compared with it"]
+    worst = decision.results[0]
+    return {
+        "verdict": decision.verdict.value, "outcome": _OUTCOME.get(decision.verdict, INCONCLUSIVE),
+        "code": worst.code, "action": decision.action.value, "allowed": [each.value for each in decision.allowed],
+        "exit_code": decision.exit_code, "reasons": [_sentence(r, names) for r in bad],
+        "notes": [*notes, *(_sentence(r, names) for r in [*watched, *skipped])],
+        "wrong_results": any(r.code == "RESULT_WRONG" for r in decision.results),
+        "retry_after_s": RETRY_AFTER_S if decision.action is Action.RETRY else 0,
+        "results": [r.as_dict() for r in decision.results],
+    }
+
+
+def _sentence(result: GateResult, names: Mapping[str, str]) -> str:
+    """Return ``GPU 0: kernel: what was seen (CODE)``."""
+    subject = names.get(result.subject, "" if result.gate == "report" else result.subject)
+    head = ": ".join(part for part in (subject, result.gate if result.gate != "report" else "") if part)
+    return f"{head}: {'; '.join(result.evidence) or result.row.seen_as} ({result.code})".removeprefix(": ")

@@ -7,7 +7,7 @@ from the run's nonce; a report that cannot be read is ``GATE_BUG``, never a pass
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from .asked import STAND_IN
@@ -34,7 +34,7 @@ WAYS = ("copy", "read")
 _M64 = (1 << 64) - 1
 
 
-@cache
+@lru_cache(maxsize=256)
 def reduced_sums(seeds: tuple[int, ...], words: int) -> tuple[int, int, int]:
     """Return (sum, sum weighted by index + 1, words) of an all-reduce over hash patterns, 32-bit sums that wrap.
 
@@ -62,7 +62,7 @@ def reduced_sums(seeds: tuple[int, ...], words: int) -> tuple[int, int, int]:
 
 def judge_pairs(report: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str, Any] | None
                 ) -> list[GateResult]:
-    """Judge ``report["pairs"]``; gates ``pairs``, ``pairs.matrix`` and ``pairs.bandwidth``.
+    """Judge ``report["pairs"]``; gates ``pairs``, ``pairs.matrix`` and ``pairs.bandwidth``; none of a quick report.
 
     Args:
         report: ``planner.gate/2`` of this run.
@@ -77,7 +77,7 @@ def _pairs(report: Mapping[str, Any], request: Mapping[str, Any], before: Mappin
            ) -> Iterator[GateResult]:
     seen = report.get("pairs")
     if not isinstance(seen, Mapping):
-        yield _absent("pairs", host, report, least=2)
+        yield from _absent("pairs", host, report, request)
         return
     if trouble := refused("pairs", host, seen, "GATE_TIMEOUT"):
         yield trouble
@@ -169,7 +169,7 @@ def _collective(report: Mapping[str, Any], request: Mapping[str, Any], before: M
                 ) -> Iterator[GateResult]:
     seen = report.get("collective")
     if not isinstance(seen, Mapping):
-        yield _absent("collective", host, report, least=1)
+        yield from _absent("collective", host, report, request)
         return
     if seen.get("status") == "skip":
         yield GateResult("collective", host, "PART_MISSING", (str(seen.get("reason")),))
@@ -269,12 +269,15 @@ def _profile(seen: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     return "stand-in" if played else str(request.get("profile", "quick"))
 
 
-def _absent(gate: str, host: str, report: Mapping[str, Any], least: int) -> GateResult:
-    """Nothing is there: right where too few GPUs could be used, else an answer is missing."""
+def _absent(gate: str, host: str, report: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[GateResult]:
+    """Nothing is there: right where the profile has no such part or too few GPUs could be used."""
+    if request.get("profile", "quick") == "quick":
+        return
     free = [gpu for gpu in report.get("gpus", ()) if not {"error", "busy", "unsuited"} & set(gpu)]
-    if len(free) < least:
-        return GateResult(gate, host, "PART_MISSING", (f"{len(free)} GPUs could be used, {least} are needed",))
-    return GateResult(gate, host, "GATE_NO_RESULT", (f"the report has no {gate}",))
+    if len(free) < 2:
+        yield GateResult(gate, host, "PART_MISSING", (f"{len(free)} GPUs could be used, two are needed",))
+    else:
+        yield GateResult(gate, host, "GATE_NO_RESULT", (f"the report has no {gate}",))
 
 
 def _other_run(gate: str, seen: Mapping[str, Any], nonce: str, host: str, asked: Mapping[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.gates.failures import EXIT_CODES, LIGHTEST_FIRST, WORST_FIRST, Action, Failure, Kind, Verdict, failure
+from .failures import EXIT_CODES, LIGHTEST_FIRST, WORST_FIRST, Action, Failure, Kind, Verdict, failure
 
 Key = tuple[str, str]
 
@@ -140,8 +140,9 @@ class Decision:
 def settle(attempts: Iterable[GateResult]) -> GateResult:
     """Return what counts of all attempts of one gate on one GPU in one run.
 
-    A failure stays whatever follows, with one exception: where the table wants it to repeat, and it did not, and the
-    last attempt passes, it becomes ``PERF_FLAKY``. Of other answers the last counts; of equal attempts the worst.
+    A failure stays whatever follows, with two exceptions: where the table wants it to repeat, and it did not, and the
+    last attempt passes, it becomes ``PERF_FLAKY``; and one that the table answers with a retry is gone when the retry
+    passes. Of other answers the last counts; of equal attempts the worst.
     """
     ordered = sorted(attempts, key=lambda r: (r.attempt, -_RANK[r.verdict], *_ties(r)))
     last = ordered[-1]
@@ -149,6 +150,8 @@ def settle(attempts: Iterable[GateResult]) -> GateResult:
     if not failed:
         return last
     repeated = len({result.attempt for result in failed}) > 1
+    if last.verdict in _PROVED and all(result.row.actions[0] is Action.RETRY for result in failed):
+        return last
     if last.verdict in _PROVED and not repeated and all(result.row.must_repeat for result in failed):
         words = (f"attempt {failed[-1].attempt} failed ({failed[-1].code}), attempt {last.attempt} did not",
                  *failed[-1].evidence)

@@ -1,4 +1,4 @@
-"""Entry of the probe: ``facts``, ``gate`` and ``pid``; one JSON document on standard output.
+"""Entry of the probe: ``facts``, ``gate``, ``nccl`` and ``pid``; one JSON document on standard output.
 
 Kept readable by interpreters older than the probe supports, so that they are refused by name and not by a syntax error.
 """
@@ -8,7 +8,10 @@ import sys
 from typing import Any, List, Optional, Tuple
 
 OLDEST = (3, 8)
-USAGE = "usage: probe facts [--request JSON|@FILE] | gate --request JSON|@FILE | pid PID"
+USAGE = """usage: probe facts [--request JSON|@FILE]
+       probe gate [--request JSON|@FILE] [--profile quick|standard|deep] [--host NAME] [--nonce HEX]
+       probe nccl --request JSON|@FILE
+       probe pid PID"""
 
 
 def main(argv: "Optional[List[str]]" = None) -> int:
@@ -38,6 +41,10 @@ def _run(command: str, request: "Any") -> "Any":
         from .pid import read_pid
 
         return read_pid(request)
+    if command == "nccl":
+        from .rank import run_rank
+
+        return run_rank(request)
     from .gate import run_gate
 
     return run_gate(request)
@@ -45,7 +52,7 @@ def _run(command: str, request: "Any") -> "Any":
 
 def _parse(arguments: "List[str]") -> "Tuple[str, Any]":
     """Return (sub-command, request). Raises ValueError with what is wrong."""
-    if not arguments or arguments[0] not in ("facts", "gate", "pid"):
+    if not arguments or arguments[0] not in ("facts", "gate", "nccl", "pid"):
         raise ValueError("no sub-command" if not arguments else "unknown sub-command %r" % arguments[0])
     command, rest = arguments[0], arguments[1:]
     if command == "pid":
@@ -54,9 +61,25 @@ def _parse(arguments: "List[str]") -> "Tuple[str, Any]":
         return command, int(rest[0])
     if not rest:
         return command, {}
-    if len(rest) != 2 or rest[0] != "--request":
-        raise ValueError("unexpected argument %r" % rest[0])
-    text = rest[1]
+    if rest[0] != "--request" or len(rest) < 2:
+        if command != "gate":
+            raise ValueError("unexpected argument %r" % rest[0])
+        return command, _options(rest)
+    if len(rest) > 2 and command != "gate":
+        raise ValueError("unexpected argument %r" % rest[2])
+    request = _read(rest[1])
+    request.update(_options(rest[2:]))
+    return command, request
+
+
+def _options(rest: "List[str]") -> "Any":
+    from .gate import by_hand
+
+    return by_hand(rest)
+
+
+def _read(text: str) -> "Any":
+    """Return the object that JSON text, or the file after an @, holds. Raises ValueError."""
     if text.startswith("@"):
         try:
             with open(text[1:], encoding="utf-8") as stream:
@@ -69,7 +92,7 @@ def _parse(arguments: "List[str]") -> "Tuple[str, Any]":
         raise ValueError("the request is not JSON: %s" % exc) from exc
     if not isinstance(request, dict):
         raise ValueError("the request is not an object")
-    return command, request
+    return request
 
 
 if __name__ == "__main__":

@@ -1,162 +1,238 @@
-"""The node side of the gate: what runs here, and one kernel on every GPU. It observes; the controller judges."""
+"""The node side of the gate: what runs here, and measured work on every GPU. It observes; the controller judges."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import re
+import secrets
+import socket
 import time
-from typing import Any
+from typing import Any, Callable
 
-from .observe_run import bounded, read_text, run_command
+from .children import bounded, run_all
+from .collective import run_collective
+from .collective import sizes_for as collective_sizes
+from .host import pci_gpus, read_host, read_versions
+from .kernels import PROCESSES, pack_digest
+from .nccl import find_libraries
+from .observe_run import read_text
+from .pairs import measure_pairs
+from .pairs import sizes_for as pairs_sizes
+from .scratch import scratch
+from .software import check_software
+from .state import read_state
+from .watch import Watcher
 
-SCHEMA = "planner.gate/1"
-SIZES = {"quick": (1024, 64), "full": (4096, 64)}     # threads, rounds; the judge has the same table
-NVML_SECONDS = 60.0
-KERNEL_SECONDS = 120.0      # the first context after a boot takes many seconds without a persistence daemon
-UNIT = "nvidia-fabricmanager.service"
-PCI = "/sys/bus/pci/devices"
+SCHEMA = "planner.gate/2"
+PROFILES = ("quick", "standard", "deep")
+HOST_S, NVML_S = 60.0, 60.0
+PAIRS_S, COLLECTIVE_S = 90.0, 120.0
+KERNEL_S = {"quick": 120.0, "standard": 180.0, "deep": 300.0}   # the first context after a boot takes many seconds
+BUSY_WAIT_S = 300.0         # for another gate on this node
+LOAD_S, LOAD_MORE_S = 300.0, 120.0
+LOCK = "\0planner-gate"     # a socket without a file: it is free again as soon as its process is gone
 
 
 def run_gate(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the gate report ``planner.gate/1``.
+    """Return the gate report ``planner.gate/2``.
 
     Args:
-        request: ``profile`` (quick | full), ``nonce`` (fresh for each run), ``host`` (name that enters the seeds).
+        request: ``profile`` (quick | standard | deep), ``nonce`` (fresh for each run), ``host`` (name that enters the
+            seeds); optional ``expect``, ``software``, ``load_seconds``, ``busy_wait_seconds``, ``attempt``.
 
     Returns:
-        Versions found, what NVML says, and for each GPU the kernel's whole output or why there is none. Never raises
+        Raw observations: host, NVML before and after, what each GPU computed and how fast, software. Never raises
         because something is missing or hangs.
     """
-    profile = str(request.get("profile", "quick"))
-    if profile not in SIZES:
-        raise SystemExit("probe: unknown profile %r; known: %s" % (profile, ", ".join(sorted(SIZES))))
+    request = completed(request)
+    report: dict[str, Any] = {key: request[key] for key in ("profile", "nonce", "host", "attempt")}
     started = time.time()
-    nonce, host = str(request.get("nonce", "")), str(request.get("host", ""))
-    nvml, reason = bounded(read_state, NVML_SECONDS, {"gpus": []})
+    report.update(
+        schema=SCHEMA, pack=pack_digest(), kernel=platform.release(), python=platform.python_version(),
+        boot_id=(read_text("/proc/sys/kernel/random/boot_id") or "").strip(),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)))
+    lock = _lock(float(request.get("busy_wait_seconds", BUSY_WAIT_S)))
+    if lock is None:
+        report["busy"] = "another gate runs on this node"
+    else:
+        with lock, scratch():
+            _observe(report, request)
+    report["seconds"] = round(time.time() - started, 3)
+    return report
+
+
+def completed(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with what is missing when somebody runs the probe by hand.
+
+    Raises:
+        SystemExit: The profile is unknown.
+    """
+    profile = str(request.get("profile", "quick"))
+    if profile not in PROFILES:
+        raise SystemExit("probe: unknown profile %r; known: %s" % (profile, ", ".join(PROFILES)))
+    return dict(request, profile=profile, nonce=str(request.get("nonce") or secrets.token_hex(16)),
+                host=str(request.get("host") or platform.node() or "localhost"),
+                attempt=int(request.get("attempt") or 1))
+
+
+def _lock(wait_s: float) -> socket.socket | None:
+    """Return the node's lock once nobody else holds it; None when somebody does for too long."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            lock.bind(LOCK)
+            return lock
+        except OSError:
+            lock.close()
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.1)
+
+
+def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
+    """Go up the ladder; a rung after one that hangs is not tried."""
+    profile = request["profile"]
+    own = os.getpid()       # the reader runs in a child, whose relatives are no strangers either
+    host, reason = bounded(lambda: read_host(dict(request, own=own)), HOST_S, {})
+    report["host_state"] = dict(host, **({"error": reason} if reason else {}))
+    report["nvml"], hung = _nvml()
+    report["pci_gpus"] = pci_gpus()
+    gpus: list[dict[str, Any]] = [_described(gpu) for gpu in report["nvml"]["gpus"]]
+    report["gpus"] = gpus
+    ready = [gpu for gpu in gpus if not set(gpu) & {"error", "busy", "unsuited"}]
+    if hung:
+        for gpu in ready:
+            gpu["error"] = "not tried: the driver hangs"
+        ready = []
+    with Watcher() as watcher:
+        for _ in range(PROCESSES[profile] if ready else 0):
+            hung = _measure(ready, request) or hung
+            ready = [gpu for gpu in ready if "error" not in gpu]
+        if not hung:
+            _beyond_one_gpu(report, ready, request)
+    report["conditions"] = watcher.result
+    if profile != "quick" and not hung:
+        _software(report, ready, request)
+    report["nvml_after"], _ = _nvml() if not hung else ({"gpus": [], "error": "not tried: the driver hangs"}, True)
+    report["versions"] = read_versions(report["nvml"], gpus)
+
+
+def _nvml() -> tuple[dict[str, Any], bool]:
+    """Return what NVML says, and whether it did not answer at all."""
+    state, reason = bounded(read_state, NVML_S, {"gpus": []})
     if reason:
-        nvml["error"] = "it did not answer: %s" % reason
-    gpus: list[dict[str, Any]] = []
-    hung = bool(reason)
-    for gpu in nvml["gpus"]:
-        if hung:
-            gpus.append({"index": gpu["index"], "error": "not tried: the driver hangs"})
-            continue
-        gpus.append(_prove(gpu, nonce, host, *SIZES[profile]))
-        hung = "hung" in gpus[-1].get("error", "")
-    return {
-        "schema": SCHEMA, "profile": profile, "nonce": nonce, "host": host, "nvml": nvml, "gpus": gpus,
-        "pci_gpus": _pci_gpus(), "versions": _versions(nvml, gpus), "kernel": platform.release(),
-        "boot_id": (read_text("/proc/sys/kernel/random/boot_id") or "").strip(), "python": platform.python_version(),
-        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 3),
-    }
+        state["error"] = "it did not answer: %s" % reason
+    return state, bool(reason)
 
 
-def _prove(gpu: dict[str, Any], nonce: str, host: str, count: int, rounds: int) -> dict[str, Any]:
-    """Run the kernel on one GPU unless somebody else uses it."""
+def _described(gpu: dict[str, Any]) -> dict[str, Any]:
+    """Return who the GPU is, and why no kernel may start on it, where none may."""
     seen = {"index": gpu["index"], "name": gpu.get("name", ""), "nvml_uuid": gpu.get("uuid", "")}
     if gpu.get("error"):
-        return dict(seen, error="NVML: %s" % gpu["error"])
+        return dict(seen, error="NVML: %s" % gpu["error"], nvml_code=gpu.get("error_code"))
     if gpu.get("processes"):
-        held = ["pid %d (%s)" % (pid, _command(pid)) for pid in gpu["processes"]]
-        return dict(seen, busy=", ".join(held))
+        return dict(seen, busy=", ".join("pid %d (%s)" % (pid, _command(pid)) for pid in gpu["processes"]))
     if gpu.get("mig"):
         return dict(seen, unsuited="MIG is on; this gate proves whole GPUs only")
-    text = "%s:%s:%s" % (nonce, host, gpu["index"])
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-    def child() -> dict[str, Any]:
-        from .cuda import CudaError, run_kernel  # the parent never loads the driver's library
-
-        try:
-            return run_kernel(gpu["uuid"], seed, count, rounds)
-        except CudaError as exc:
-            return {"error": str(exc)}
-
-    result, reason = bounded(child, KERNEL_SECONDS, {})
-    if reason:
-        return dict(seen, error="the kernel %s" % {
-            "timeout": "hung: no result after %d s" % KERNEL_SECONDS}.get(reason, reason))
-    return dict(seen, **result)
-
-
-def read_state() -> dict[str, Any]:
-    """Return driver version and GPUs by NVML, and who uses each. Never raises because a call is missing."""
-    try:
-        import pynvml
-    except Exception as exc:
-        return {"error": "pynvml cannot be imported: %s" % exc, "gpus": []}
-    answer: dict[str, Any] = {"gpus": []}
-    try:
-        pynvml.nvmlInit()
-        answer["driver"] = _text(pynvml.nvmlSystemGetDriverVersion())
-        count = pynvml.nvmlDeviceGetCount()
-    except Exception as exc:
-        answer["error"] = str(exc)
-        return answer
-    for index in range(count):
-        gpu: dict[str, Any] = {"index": index}
-        answer["gpus"].append(gpu)
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            gpu["name"] = _text(pynvml.nvmlDeviceGetName(handle))
-            gpu["uuid"] = _text(pynvml.nvmlDeviceGetUUID(handle))
-            gpu["processes"] = sorted(p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
-        except Exception as exc:
-            gpu["error"] = str(exc)
-        try:
-            gpu["mig"] = pynvml.nvmlDeviceGetMigMode(handle)[0] == 1
-        except Exception:
-            gpu["mig"] = False      # a GPU, or a driver, that knows no MIG
-    return answer
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return seen
 
 
 def _command(pid: int) -> str:
     return (read_text("/proc/%d/comm" % pid) or "not visible here").strip()
 
 
-def _versions(nvml: dict[str, Any], gpus: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"loaded": _loaded(), "nvml": nvml.get("driver"), "libcuda": None, "cuda": None}
-    for gpu in gpus:
-        found["libcuda"] = found["libcuda"] or gpu.get("libcuda")
-        found["cuda"] = found["cuda"] or gpu.get("cuda")
-    return dict(found, **_fabric_manager())
+def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
+    """Measure all GPUs at the same time, a fresh process each; return whether one hangs."""
+    nonce, host, profile = request["nonce"], request["host"], request["profile"]
+
+    def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        def child() -> dict[str, Any]:
+            from .cuda import CudaError  # the parent never loads the driver's library
+            from .measure import measure_all
+
+            try:
+                return measure_all(gpu["nvml_uuid"], nonce, "%s:%s" % (host, gpu["index"]), profile)
+            except CudaError as exc:
+                return {"error": str(exc), "code": exc.code}
+
+        return child
+
+    hung = False
+    limit_s = float(request.get("kernel_seconds") or KERNEL_S[profile])
+    for index, (value, reason) in run_all({gpu["index"]: on(gpu) for gpu in ready}, limit_s).items():
+        gpu = next(gpu for gpu in ready if gpu["index"] == index)
+        if reason:
+            words = "no result after %g s" % limit_s if reason == "timeout" else reason
+            gpu.update(error="the kernels: %s" % words, ended=reason.split(":")[0])
+            hung = hung or reason.startswith("hung")
+        elif "error" in value:
+            gpu.update(error=value["error"], code=value["code"])
+        else:
+            gpu.setdefault("processes", []).append(value)
+            gpu["uuid"] = value["uuid"]
+    return hung
 
 
-def _loaded() -> str | None:
-    """Return the loaded module's version; not every build of the module tells it under /sys."""
-    told = (read_text("/sys/module/nvidia/version") or "").strip()
-    words = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", read_text("/proc/driver/nvidia/version") or "")
-    return told or (words.group(1) if words else None)
+def _beyond_one_gpu(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
+    """Copy between the GPUs, sum over all of them, and keep them under load, as the profile asks."""
+    profile, nonce, host = request["profile"], request["nonce"], request["host"]
+    uuids = [gpu["nvml_uuid"] for gpu in ready]
+    if profile == "quick" or not ready:
+        return
+    name = str(ready[0]["name"])
+    if len(uuids) > 1:
+        report["pairs"] = _in_child(lambda: measure_pairs(uuids, nonce, host, pairs_sizes(profile, name)), PAIRS_S)
+        software = request.get("software") or {}
+        libraries, reason = bounded(lambda: find_libraries(list(software.get("pythons") or ()),
+                                                           list(software.get("roots") or ())), 60.0, [])
+        report["collective"] = {"status": "error", "error": reason} if reason else _in_child(
+            lambda: run_collective(uuids, nonce, host, collective_sizes(profile, name), libraries), COLLECTIVE_S)
+    if profile == "deep":
+        _load(report, ready, request)
 
 
-def _fabric_manager() -> dict[str, Any]:
-    """Return the fabric manager's version by its own word, and whether its unit runs; both None where there is none."""
-    program = "/usr/bin/nv-fabricmanager"
-    if not os.path.exists(program):
-        return {"fabric_manager": None, "fabric_manager_active": None}
-    words = run_command([program, "--version"], 10)["stdout"].split()
-    versions = [word for word in words if word[:1].isdigit() and "." in word]
-    state = run_command(["systemctl", "is-active", UNIT], 10)["stdout"].strip()
-    return {"fabric_manager": versions[0] if versions else None,
-            "fabric_manager_active": state == "active" if state else None}
+def _in_child(function: Callable[[], dict[str, Any]], limit_s: float) -> dict[str, Any]:
+    value, reason = bounded(function, limit_s, {})
+    return dict(value, **({"error": reason, "ended": reason.split(":")[0]} if reason else {}))
 
 
-def _pci_gpus() -> int | None:
-    """Return how many NVIDIA display controllers the bus shows, or None where the bus cannot be read."""
-    try:
-        devices = os.listdir(PCI)
-    except OSError:
-        return None
-    found = 0
-    for device in devices:
-        vendor = (read_text("%s/%s/vendor" % (PCI, device)) or "").strip()
-        kind = (read_text("%s/%s/class" % (PCI, device)) or "").strip()
-        found += vendor == "0x10de" and kind.startswith("0x03")
-    return found
+def _load(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
+    """Keep all GPUs busy at the same time."""
+    from .load import run_load  # the deep profile alone needs it
+
+    seconds = float(request.get("load_seconds") or LOAD_S)
+
+    def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        label = "%s:%s" % (request["host"], gpu["index"])
+        return lambda: run_load(gpu["nvml_uuid"], request["nonce"], label, seconds)
+
+    found = run_all({gpu["index"]: on(gpu) for gpu in ready}, seconds + LOAD_MORE_S)
+    report["load"] = [dict(value or {}, index=gpu["index"], uuid=gpu["nvml_uuid"],
+                           **({"error": reason, "ended": reason.split(":")[0]} if reason else {}))
+                      for gpu in ready for value, reason in [found[gpu["index"]]]]
+
+
+def _software(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
+    """Prove that the software on this node reaches the GPUs."""
+    if ready:
+        report["software"] = check_software(request, ready)
+
+
+def by_hand(argv: list[str]) -> dict[str, Any]:
+    """Return the request that options on a command line make.
+
+    Raises:
+        ValueError: An option is unknown or lacks its value.
+    """
+    request: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        option = rest.pop(0)
+        if option not in ("--profile", "--host", "--nonce") or not rest:
+            raise ValueError("unexpected argument %r" % option)
+        request[option[2:]] = rest.pop(0)
+    if request.get("profile", "quick") not in PROFILES:
+        raise ValueError("unknown profile %r; known: %s" % (request["profile"], ", ".join(PROFILES)))
+    return request
+

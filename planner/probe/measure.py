@@ -18,11 +18,13 @@ import time
 from typing import Any, Callable
 
 from .cuda import POISON, CudaError
-from .kernels import CHUNK_BYTES, HASH, PATTERNS, SIZES, pack_digest, too_old
+from .kernels import CHUNK_BYTES, HASH, PATTERNS, pack_digest, sizes_for, too_old
 from .session import Session, ShortMemoryError
 
 SCHEMA = "planner.measure/1"
 THREADS = 256
+MIX_THREADS = 128
+DIGEST_BYTES = 4 << 20      # of what came to the host; the sums on the way back cover all of it
 BLOCKS_PER_SM = 8           # for kernels bound by memory or by scalar arithmetic
 TENSOR_BLOCKS_PER_SM = 4
 RATIO_THREADS = 512
@@ -51,6 +53,18 @@ class Nonce:
     def seed(self, purpose: str) -> int:
         """Return 32 bits for one purpose."""
         return int.from_bytes(self.data(purpose, 4), "big")
+
+
+def measure_kernel(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
+    """Run one scalar kernel; evidence: its whole output, bit for bit."""
+    threads = sizes["threads"]
+    with session.memory(4 * threads) as out:
+        session.set_words(out, POISON, threads)
+        run = session.launcher(session.function("planner_mix", "planner_mix"), -(-threads // MIX_THREADS), MIX_THREADS,
+                               out, _u32(nonce.seed("kernel")), _u32(threads), _u32(sizes["rounds"]))
+        run()
+        session.synchronize()
+        return {}, {"output": base64.b64encode(session.download(out, 4 * threads)).decode("ascii")}
 
 
 def measure_vector(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
@@ -153,7 +167,8 @@ def measure_host_copy(session: Session, nonce: Nonce, sizes: dict[str, int]) -> 
         session.timed_ms(to_host)
         samples = {}
         samples["d2h_gbps"] = [_gbps(size, session.timed_ms(to_host)) for _ in range(sizes["samples"])]
-        digest = hashlib.sha256(memoryview((ctypes.c_char * size).from_address(host.value))).hexdigest()
+        arrived = (ctypes.c_char * min(size, DIGEST_BYTES)).from_address(host.value)
+        digest = hashlib.sha256(memoryview(arrived)).hexdigest()
         session.set_words(device, POISON, words)
         session.timed_ms(to_device)
         samples["h2d_gbps"] = [_gbps(size, session.timed_ms(to_device)) for _ in range(sizes["samples"])]
@@ -224,7 +239,7 @@ def _tensor(session: Session, nonce: Nonce, sizes: dict[str, int], kind: str, un
     function = session.function("tensor_" + kind, "planner_wmma_" + kind)
     blocks, rounds = session.processors * TENSOR_BLOCKS_PER_SM, sizes["rounds"]
     warps = blocks * THREADS // 32
-    with _matrices(session, nonce, kind) as (left, right), session.memory(4 * WARP_WORDS * warps) as out:
+    with matrices(session, nonce, kind) as (left, right), session.memory(4 * WARP_WORDS * warps) as out:
         run = session.launcher(function, blocks, THREADS, left, right, out, _u32(rounds))
         _warm_up(session, run)
         operations = float(WMMA_OPERATIONS) * rounds * warps
@@ -241,7 +256,7 @@ def measure_ratio(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
     per_block = (float(WMMA_OPERATIONS) * sizes["rounds"] * RATIO_THREADS / 32,
                  2.0 * CHAINS * sizes["fma_rounds"] * RATIO_THREADS)
     samples: dict[str, list[float]] = {"ratio_f16_per_fma": [], "wmma_f16_flop_per_cycle": [], "fma_flop_per_cycle": []}
-    with _matrices(session, nonce, "f16") as (left, right), session.memory(4 * WARP_WORDS * warps) as out, \
+    with matrices(session, nonce, "f16") as (left, right), session.memory(4 * WARP_WORDS * warps) as out, \
             session.report() as report, session.memory(8 * STAMPS * warps) as stamps:
         run = session.launcher(function, sms, RATIO_THREADS, left, right, out, _u32(sizes["rounds"]),
                                _u32(nonce.seed("fma")), _u32(sizes["fma_rounds"]), _f32(1.0),
@@ -276,7 +291,7 @@ def _spans(raw: bytes, warps: int) -> list[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _matrices(session: Session, nonce: Nonce, kind: str) -> Any:
+def matrices(session: Session, nonce: Nonce, kind: str) -> Any:
     """Lend one left and four right matrices of small integers from the nonce."""
     raw = nonce.data("wmma_" + kind, 5 * 256)
     if kind == "f16":
@@ -324,7 +339,7 @@ def _tera(operations: float, ms: float) -> float:
 
 # name -> (module that it cannot do without, function)
 MEASUREMENTS: dict[str, tuple[str, Callable[[Session, Nonce, dict[str, int]], Any]]] = {
-    "vector": ("core", measure_vector), "memory": ("core", measure_memory),
+    "kernel": ("planner_mix", measure_kernel), "vector": ("core", measure_vector), "memory": ("core", measure_memory),
     "device_copy": ("core", measure_device_copy), "host_copy": ("core", measure_host_copy),
     "launch": ("core", measure_launch), "fma": ("core", measure_fma),
     "wmma_f16": ("tensor_f16", measure_wmma_f16), "wmma_s8": ("tensor_s8", measure_wmma_s8),
@@ -361,9 +376,9 @@ def measure_all(uuid: str, nonce: str, label: str, profile: str, driver: Any = N
     Raises:
         CudaError: There is no context to be had.
     """
-    numbers, asked = Nonce(nonce, label), SIZES[profile] if sizes is None else sizes
-    started = time.monotonic()
+    numbers, started = Nonce(nonce, label), time.monotonic()
     with Session(uuid, driver) as session:
+        asked = sizes_for(profile, session.identity["name"]) if sizes is None else sizes
         free, total = session.memory_bytes()
         results = [measure(session, name, numbers, asked[name]) for name in asked]
         left, _ = session.memory_bytes()

@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions
 
-from planner.gates.baseline import Baseline, Compared, Comparison, Figure, Gpu, si, signed
+from planner.gates.compare import Compared, Comparison, si, signed
 from planner.gates.failures import Verdict
+from planner.gates.figures import Baseline, Figure, Gpu
 from planner.gates.statistics import Change, pooled
 from planner.gates.verdicts import Decision
 from planner.report.layout import Columns, wrapped

@@ -47,7 +47,7 @@ def _cluster(number: int, cohort: Cohort) -> Iterator[str]:
         yield f"  {key(place - 1)} -> {key(place)};"
     if cohort.steps:
         end = len(cohort.steps) + 1
-        yield f'  {key(end)} [shape=ellipse, label="full gate,\\nback in service"];'
+        yield f'  {key(end)} [shape=ellipse, label="standard gate,\\nback in service"];'
         yield f"  {key(end - 1)} -> {key(end)};"
         back = 'label="way back", style=dashed' if not beyond else \
             'label="way back, not by packages alone", style=dotted, color="#b00020"'

@@ -238,20 +238,20 @@ class ScriptedRunner:
                  fault: str) -> None:
         verdict = {"gate-fail": "fail", "gate-inconclusive": "inconclusive"}.get(fault, "pass")
         nonce = str(request.extra_vars.get("planner_nonce", ""))
-        report = {"schema": "planner.gate/1", "simulated": self.label, "profile": "full", "host": host, "nonce": nonce,
-                  "verdict": verdict}
+        report = {"schema": "planner.gate/2", "simulated": self.label, "profile": "standard", "host": host,
+                  "nonce": nonce, "verdict": verdict}
         hear(_event(host, "gate", GATE_TASK, "ok", {"stdout": json.dumps(report, sort_keys=True)}))
         reasons = [] if verdict == "pass" else [f"simulated verdict {verdict}"]
-        hear(_event(host, "gate", VERDICT_TASK, "ok", {"verdict": verdict, "reasons": reasons}))
+        hear(_event(host, "gate", VERDICT_TASK, "ok", {"verdict": verdict, "outcome": verdict, "reasons": reasons}))
         node.marks["gate"] = {"verdict": verdict}
         self._on_change(self.fleet)
         if verdict != "pass":
-            raise _stopped(host, "gate", "failed", {"msg": f"full gate: {verdict}: {'; '.join(reasons)}"})
+            raise _stopped(host, "gate", "failed", {"msg": f"standard gate: {verdict}: {'; '.join(reasons)}"})
 
     def _do_undrain(self, host: str, node: SimulatedNode, request: RunRequest, hear: Callable[[HostEvent], None],
                     fault: str) -> None:
         if node.marks.get("gate", {}).get("verdict") != "pass":
-            raise _stopped(host, "undrain", "failed", {"msg": "the full gate has not passed"})
+            raise _stopped(host, "undrain", "failed", {"msg": "the standard gate has not passed"})
         self._change(node, "undrain", drained=False)
 
 

@@ -9,11 +9,18 @@ DOCUMENTATION = r"""
 module: planner_verdict
 short_description: Judge what the probe saw of a node's GPUs
 description:
-  - Computes every kernel's output again from the nonce, and compares it and the versions with what was asked.
+  - Computes what every kernel had to answer again from the nonce, and compares it and the versions with what was asked.
+  - Compares figures with those from before the change.
   - Does not fail by itself; the task after it decides what a verdict means.
 options:
   report: {description: What the probe printed., type: str, required: true}
   request: {description: "What it was asked: profile, nonce, host, expect.", type: dict, required: true}
+  before: {description: "What the probe printed before the change, or nothing.", type: str, default: ""}
+  earlier:
+    description: "Attempts of this same run, the first one first: each a report and its request."
+    type: list
+    elements: dict
+    default: []
 author: [planner]
 """
 
@@ -26,21 +33,34 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-verdict: {description: "pass, fail or inconclusive", type: str, returned: always}
+verdict: {description: "pass, warn, fail, inconclusive, error, skip or hung", type: str, returned: always}
+outcome: {description: "What a rollout goes by: pass, fail or inconclusive.", type: str, returned: always}
+code: {description: "Code of the worst answer.", type: str, returned: always}
+action: {description: "What it proposes.", type: str, returned: always}
+allowed: {description: "What a person may choose instead.", type: list, returned: always}
+exit_code: {description: "What planner gate run would end with.", type: int, returned: always}
 reasons: {description: "Why it is not a pass.", type: list, returned: always}
-wrong_results: {description: "Whether a kernel gave a wrong result.", type: bool, returned: always}
 notes: {description: "What a reader must know of a pass.", type: list, returned: always}
+wrong_results: {description: "Whether a kernel gave a wrong result.", type: bool, returned: always}
+retry_after_s: {description: "Seconds of idle before a fresh attempt; 0 where none is asked for.", type: int,
+                returned: always}
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.planner_judge import judge_gate
+from ansible.module_utils.planner_gates.judge import judge_gate
 
 
 def main():
     """Entry point."""
-    module = AnsibleModule(argument_spec={"report": {"type": "str", "required": True},
-                                          "request": {"type": "dict", "required": True}}, supports_check_mode=True)
-    module.exit_json(changed=False, **judge_gate(module.params["report"], module.params["request"]))
+    module = AnsibleModule(argument_spec={
+        "report": {"type": "str", "required": True}, "request": {"type": "dict", "required": True},
+        "before": {"type": "str", "default": ""},
+        "earlier": {"type": "list", "elements": "dict", "default": []}}, supports_check_mode=True)
+    given = module.params
+    earlier = [(str(each.get("report", "")), each.get("request") or {}) for each in given["earlier"]]
+    found = judge_gate(given["report"], given["request"], given["before"], earlier)
+    del found["results"]        # long, and computed again by whoever wants it
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def from_another_machine(site: Site, *words: str | Path, code: int) -> subproces
     return done
 
 
-BUILD = ("-f", "-x", f"sleep {BUILD_S}")      # the whole command line: Ansible itself runs a "sleep 0" after many commands
+BUILD = ("-f", "-x", f"sleep {BUILD_S}")      # the whole command line: Ansible runs a "sleep 0" of its own
 
 
 def hold_builds(site: Site, process: subprocess.Popen[str], *nodes: str) -> None:

@@ -61,7 +61,7 @@ def test_no_step_comes_before_the_reboot_and_the_quick_gate_of_the_one_before() 
     assert [phase for phase, _ in order] == [
         "preflight", "prefetch", "drain", "baseline", "change", "reboot", "gate", "change", "gate", "undrain", "record"]
     assert {phase for phase, _ in order} == set(PHASES)
-    assert [name for phase, name in order if phase == "gate"] == ["Step s1: quick gate", "Full gate"]
+    assert [name for phase, name in order if phase == "gate"] == ["Step s1: quick gate", "Standard gate"]
 
 
 def test_a_play_names_its_hosts_and_asks_for_its_predecessor() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,33 +15,24 @@ from planner.errors import ExitCode
 from planner.execute.simulation import judge_simulated
 from planner.execute.states import Event, NodeState
 from planner.execute.verdicts import GateRulings
-from planner.gates.judge import SIZES, expected_output, judge_gate, seed_of
+from planner.gates.judge import judge_gate
 from planner.runner.port import HostEvent, RunRequest
 from planner.runner.scripted import GATE_TASK, VERDICT_TASK, ScriptedRunner, SimulatedNode
 from planner.schedule.plan import Cohort
 from tests.execute.world import World, make_plan
+from tests.gates.right import report
 
-PASSED = {"verdict": "pass", "reasons": []}
+PASSED = {"outcome": "pass", "reasons": []}
 COHORT = make_plan().cohorts[0]
 Change = Callable[[dict[str, Any]], None]
 
 
-def report(profile: str, nonce: str, host: str, *, driver: str = "580.2", gpus: int = 8) -> dict[str, Any]:
-    """Return the report of a node whose GPUs work, as the probe would print it."""
-    outputs = [expected_output(seed_of(nonce, host, i), *SIZES[profile]) for i in range(gpus)]
-    return {
-        "schema": "planner.gate/1", "profile": profile, "nonce": nonce, "host": host, "pci_gpus": gpus,
-        "versions": {"loaded": driver, "nvml": driver, "libcuda": driver, "fabric_manager": driver,
-                     "fabric_manager_active": True},
-        "nvml": {"gpus": [{"index": i} for i in range(gpus)]},
-        "gpus": [{"index": i, "output": base64.b64encode(out.tobytes()).decode()} for i, out in enumerate(outputs)],
-    }
-
-
 def wrong_result(value: dict[str, Any]) -> None:
-    raw = bytearray(base64.b64decode(value["gpus"][3]["output"]))
+    process = copy.deepcopy(value["gpus"][3]["processes"][0])
+    raw = bytearray(base64.b64decode(process["results"][0]["evidence"]["output"]))
     raw[17] ^= 4
-    value["gpus"][3]["output"] = base64.b64encode(bytes(raw)).decode()
+    process["results"][0]["evidence"]["output"] = base64.b64encode(bytes(raw)).decode()
+    value["gpus"][3]["processes"] = [process]
 
 
 def old_driver(value: dict[str, Any]) -> None:
@@ -53,7 +45,7 @@ def ruled(value: object, told: Mapping[str, Any] = PASSED, *, cohort: Cohort = C
     return ruling.verdict, "; ".join(ruling.reasons)
 
 
-@pytest.mark.parametrize("profile", ["quick", "full"])
+@pytest.mark.parametrize("profile", ["quick", "standard"])
 def test_a_true_pass_is_a_pass(profile: str) -> None:
     assert ruled(report(profile, "aa", "n0")) == ("pass", "")
 
@@ -64,16 +56,30 @@ def test_a_true_pass_is_a_pass(profile: str) -> None:
     (lambda r: r.update(host="n1"), "the report is of another host"),
     (lambda r: r.update(profile="none"), "the report is of another profile"),
     (lambda r: r.update(pci_gpus=7), "shows 7 of 8 GPUs"), (lambda r: r["gpus"].pop(), "GPU 7: 0 results"),
-    (lambda r: r["gpus"][0].pop("index"), "cannot be judged"),
-    (lambda r: r["nvml"].update(gpus=[1]), "cannot be judged"),
+    (lambda r: r["gpus"][0].pop("index"), "GPU 0: 0 results"),
+    (lambda r: r["nvml"].update(gpus=[1]), "cannot be read"),
 ])
 def test_a_module_that_lies_is_not_believed(change: Change, words: str) -> None:
-    value = report("full", "aa", "n0")
+    value = report("standard", "aa", "n0")
     change(value)
     verdict, why = ruled(value)
-    assert verdict == "fail"
+    assert verdict in ("fail", "inconclusive")
     assert words in why
-    assert "the bundle's judge said pass, judged again by this controller it is fail" in why
+    assert f"the bundle's judge said pass, judged again by this controller it is {verdict}" in why
+
+
+def test_a_fresh_attempt_has_a_nonce_of_its_own_and_is_judged_with_the_first() -> None:
+    rulings = GateRulings(cohorts={"n0": COHORT}, nonce="aa", before=lambda host: f"before of {host}",
+                          judge=lambda text, request, before, earlier: {
+                              "outcome": "fail" if not earlier else "pass",
+                              "reasons": [f"{request['nonce']} {request['attempt']} {before} {len(earlier)}"]})
+    retry = {"outcome": "fail", "reasons": [], "retry_after_s": 30}
+    first = rulings.rule("n0", json.dumps({"profile": "standard", "attempt": 1}), retry)
+    assert (first.verdict, first.again, first.reasons) == ("fail", True, ("aa 1 before of n0 0",))
+    second = rulings.rule("n0", json.dumps({"profile": "standard", "attempt": 2}), PASSED)
+    assert (second.verdict, second.again) == ("pass", False)
+    unannounced = rulings.rule("n0", json.dumps({"profile": "standard", "attempt": 2}), PASSED)
+    assert (unannounced.verdict, unannounced.reasons[0]) == ("fail", "aa 1 before of n0 0")
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "{}", "[" * 100_000])
@@ -82,19 +88,19 @@ def test_no_report_is_no_pass(text: str) -> None:
 
 
 @pytest.mark.parametrize(("told", "verdict"), [
-    ({"verdict": "fail", "reasons": ["seen here"]}, "fail"),
-    ({"verdict": "inconclusive", "reasons": ["busy"]}, "inconclusive"),
-    ({"verdict": "splendid"}, "inconclusive"), ({}, "inconclusive"), ({"verdict": ["pass"]}, "inconclusive"),
+    ({"outcome": "fail", "reasons": ["seen here"]}, "fail"),
+    ({"outcome": "inconclusive", "reasons": ["busy"]}, "inconclusive"),
+    ({"outcome": "splendid"}, "inconclusive"), ({}, "inconclusive"), ({"outcome": ["pass"]}, "inconclusive"),
 ])
 def test_the_worse_of_both_verdicts_counts(told: Mapping[str, Any], verdict: str) -> None:
-    found, why = ruled(report("full", "aa", "n0"), told)
+    found, why = ruled(report("standard", "aa", "n0"), told)
     assert found == verdict
     assert all(reason in why for reason in told.get("reasons", ()))
 
 
 def test_a_replayed_report_fails_however_right_it_was() -> None:
     """It was a pass under its own nonce; under this call's it is of another run."""
-    old = json.dumps(report("full", "aa", "n0"))
+    old = json.dumps(report("standard", "aa", "n0"))
     assert GateRulings(cohorts={"n0": COHORT}, nonce="aa").rule("n0", old, PASSED).verdict == "pass"
     assert GateRulings(cohorts={"n0": COHORT}, nonce="ab").rule("n0", old, PASSED).verdict == "fail"
 
@@ -113,35 +119,35 @@ def test_quick_gates_follow_the_steps_and_never_go_back() -> None:
     assert found == ["pass", "fail", "pass", "fail"]
     late = GateRulings(cohorts={"n0": two_reboots()}, nonce="aa")       # the first was passed before an interruption
     assert late.rule("n0", json.dumps(report("quick", "aa", "n0", driver="590.3")), PASSED).verdict == "pass"
-    end = report("full", "aa", "n0", driver="580.2")
+    end = report("standard", "aa", "n0", driver="580.2")
     assert late.rule("n0", json.dumps(end), PASSED).verdict == "fail"
 
 
 def test_a_simulated_verdict_is_believed_only_from_a_simulation() -> None:
     def judged(**fields: Any) -> str:
-        value = {"simulated": "x", "verdict": "pass", "nonce": "aa", "host": "n0", "profile": "full", **fields}
-        return str(judge_simulated(json.dumps(value), {"nonce": "aa", "host": "n0", "profile": "full"})["verdict"])
+        value = {"simulated": "x", "verdict": "pass", "nonce": "aa", "host": "n0", "profile": "standard", **fields}
+        return str(judge_simulated(json.dumps(value), {"nonce": "aa", "host": "n0", "profile": "standard"})["outcome"])
 
     assert judged() == "pass"
     assert [judged(simulated=""), judged(nonce="bb"), judged(host="n1"), judged(verdict="inconclusive")] == [
         "fail", "fail", "fail", "inconclusive"]
-    assert judge_simulated("", {})["verdict"] == "fail"
-    assert judge_simulated(json.dumps(report("full", "aa", "n0")), {"nonce": "aa"})["verdict"] == "fail"
+    assert judge_simulated("", {})["outcome"] == "fail"
+    assert judge_simulated(json.dumps(report("standard", "aa", "n0")), {"nonce": "aa"})["outcome"] == "fail"
 
 
 class RealReports(ScriptedRunner):
     """A simulated fleet whose gates print real reports and whose bundle's judge calls every one of them a pass."""
 
-    full = True
+    standard = True
     nonce = ""                         # another one than this call's
     change: Change | None = None
 
     def _do_gate(self, host: str, node: SimulatedNode, request: RunRequest, hear: Callable[[HostEvent], None],
                  fault: str) -> None:
         nonce = self.nonce or str(request.extra_vars["planner_nonce"])
-        for profile in ("quick", "full") if self.full else ("quick",):
+        for profile in ("quick", "standard") if self.standard else ("quick",):
             value = report(profile, nonce, host)
-            if type(self).change is not None and profile == "full":
+            if type(self).change is not None and profile == "standard":
                 type(self).change(value)        # type: ignore[misc]
             for task, result in ((GATE_TASK, {"stdout": json.dumps(value)}), (VERDICT_TASK, PASSED)):
                 hear(HostEvent(host=host, task=task, kind="ok", tags=("gate",), result=result))
@@ -157,7 +163,7 @@ def world(tmp_path: Path, **lies: Any) -> World:
 def test_a_rollout_with_true_reports_ends(tmp_path: Path) -> None:
     there = world(tmp_path)
     assert there.run().code is ExitCode.DONE
-    assert [e.data["profile"] for e in there.entries() if e.kind == "gate"] == ["quick", "full"]
+    assert [e.data["profile"] for e in there.entries() if e.kind == "gate"] == ["quick", "standard"]
 
 
 @pytest.mark.parametrize("lies", [{"change": wrong_result}, {"nonce": "older"}], ids=["wrong-output", "replay"])
@@ -178,7 +184,7 @@ def test_a_lying_bundle_ends_as_a_failed_gate_that_sticks(tmp_path: Path, lies: 
 
 
 def test_a_quick_gate_alone_gives_no_node_back(tmp_path: Path) -> None:
-    there = world(tmp_path, full=False)
+    there = world(tmp_path, standard=False)
     assert there.run().code is not ExitCode.DONE
     assert there.states() == {"n0": NodeState.GATE_REQUIRED}
     assert "only a quick gate was heard" in there.state().nodes["n0"].reason

@@ -7,7 +7,8 @@ import json
 from random import Random
 from typing import Any
 
-from planner.gates.baseline import Baseline, read_baseline
+from planner.gates.baseline import read_baseline
+from planner.gates.figures import Baseline
 from tests.gates.noise import MEASURED, measured
 
 UNITS = {"compute": "op/s", "bandwidth": "B/s", "latency": "s", "latency-async": "s"}

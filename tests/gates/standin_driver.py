@@ -20,6 +20,7 @@ M32, M64 = 0xFFFFFFFF, (1 << 64) - 1
 NAME = "Plain Python (stand-in)"
 P, U, F = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float
 SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "planner_mix": (P, U, U, U),
     "planner_empty": (), "planner_tick": (P,), "planner_fill": (P, U, U, U, U), "planner_check": (P, U, U, U, U, P),
     "planner_same": (P, U, U, P), "planner_sum": (P, U, P), "planner_factors": (P, P, U, U),
     "planner_vector": (P, P, P, U), "planner_copy": (P, P, U), "planner_fma": (U, U, F, F, P),
@@ -176,6 +177,18 @@ class StandInDriver:
             words(values[out], self.flip[name] + 1)[self.flip[name]] ^= 1 << 9
 
     # --- the kernels ----------------------------------------------------------------------------------------------
+
+    def mix(self, out: int, seed: int, n: int, rounds: int, threads: int) -> None:
+        """The first proof: its definition is in ARCHITECTURE.md."""
+        cells = words(out, n)
+        for i in range(n):
+            x = seed ^ i * 0x9E3779B9 & M32
+            for _ in range(rounds):
+                x = (x ^ x << 13) & M32
+                x ^= x >> 17
+                x = (x ^ x << 5) & M32
+                x = x * 0x85EBCA6B + 0xC2B2AE35 & M32
+            cells[i] = x
 
     def empty(self, threads: int) -> None:
         """Nothing."""

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import InputError
-from planner.gates.baseline import Comparison, compare, compare_wave, read_baseline, si
+from planner.gates.baseline import read_baseline
+from planner.gates.compare import Comparison, compare, compare_wave, si
 from planner.gates.verdicts import Policy, fold
 from tests.gates.nodes import after, document, edited, parsed
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.gates import expect
+from planner.gates import asked, expect
 from planner.probe import kernels
 from planner.probe.measure import Nonce
 from tests.gates.standin_driver import M32, M64, word
@@ -78,6 +78,20 @@ def test_probe_and_controller_agree_on_what_is_not_shared() -> None:
     assert numbers.seed("vector") == expect.seed_of("ab", "n1:7", "vector")
     assert kernels.PATTERNS == expect.PATTERNS
     assert kernels.CHUNK_BYTES == 4 * expect.CHUNK_WORDS
+
+
+@pytest.mark.parametrize("name", ["NVIDIA H200", "NVIDIA H200 (stand-in)", ""])
+@pytest.mark.parametrize("profile", ["quick", "standard", "deep"])
+def test_probe_and_controller_agree_on_the_work(profile: str, name: str) -> None:
+    assert kernels.sizes_for(profile, name) == asked.sizes_asked(profile, name)
+    assert set(asked.PROFILES) == {"quick", "standard", "deep"}
+
+
+def test_stand_ins_are_asked_for_little_and_an_unknown_profile_for_nothing() -> None:
+    assert asked.sizes_asked("deep", "X (stand-in)") == kernels.SIZES["stand-in"] != kernels.SIZES["quick"]
+    for ask in (asked.sizes_asked, kernels.sizes_for):
+        with pytest.raises(KeyError):
+            ask("full", "X (stand-in)")
 
 
 def test_every_purpose_and_run_has_its_own_numbers() -> None:

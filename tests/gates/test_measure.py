@@ -20,6 +20,7 @@ from tests.gates.standin_driver import NAME, StandInDriver
 NONCE, LABEL = "0123456789abcdef", "n1:0"
 KIB = 1024
 SIZES = {
+    "kernel": {"threads": 300, "rounds": 4},
     "vector": {"words": 8192, "samples": 2}, "memory": {"bytes": 32 * KIB},
     "device_copy": {"bytes": 32 * KIB, "samples": 2}, "host_copy": {"bytes": 32 * KIB, "samples": 2},
     "launch": {"launches": 5, "samples": 2, "singles": 3}, "fma": {"rounds": 3, "samples": 1},
