@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
@@ -111,7 +111,7 @@ def _results(entry: Mapping[str, Any], slices: list[Mapping[str, Any]], sizes: M
     return GateResult("load", uuid, "OK" if enough else "GATE_NO_RESULT", (words,))
 
 
-@cache
+@lru_cache(maxsize=256)
 def _products(nonce: str, label: str) -> tuple[int, ...]:
     """Return the 1024 sums of one round."""
     signed = [byte % 7 - 3 for byte in data_of(nonce, label, "wmma_f16", 5 * 256)]
@@ -120,7 +120,7 @@ def _products(nonce: str, label: str) -> tuple[int, ...]:
                  for j in range(1, 5) for row in range(16) for column in range(16))
 
 
-@cache
+@lru_cache(maxsize=256)
 def expected_slice(nonce: str, label: str, kind: int, least_rounds: int, copy_bytes: int, warps: int
                    ) -> tuple[list[int], list[int], list[int]]:
     """Return the right evidence of a slice of this kind: ``same``, ``first`` and ``sums``."""

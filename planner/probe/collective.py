@@ -28,7 +28,10 @@ SIZES: dict[str, dict[str, Any]] = {
     STAND_IN: {"bytes": [8, MIB // 16], "samples": 5},
 }
 WARM_UP = 3                 # all-reduces before the first that is timed
-SMALL_BYTES, SMALL_BATCH = MIB // 16, 20      # small ones are timed in batches: one alone is near the clock's grain
+SMALL_BYTES = MIB // 16     # below it only the time tells something
+# So many are timed together that the start, which the ranks see at different times, is a small part. It follows from
+# the size alone: every rank must do as many.
+BATCH_BYTES, BATCH_MOST = 1 << 30, 20
 _INT32, _SUM = 2, 0         # ncclInt32, ncclSum
 _NOT_READY = 600            # CUDA_ERROR_NOT_READY
 _NON_BLOCKING = 1           # CU_STREAM_NON_BLOCKING
@@ -218,7 +221,7 @@ def all_reduce(nccl: Any, local: list[Rank], nonce: Nonce, size_bytes: int, samp
         CudaError: Likewise.
     """
     words, small = size_bytes // 4, size_bytes < SMALL_BYTES
-    batch = SMALL_BATCH if small else 1
+    batch = max(1, min(BATCH_MOST, BATCH_BYTES // size_bytes))
     result: dict[str, Any] = {"bytes": size_bytes, "batch": batch, "us": []}
     with contextlib.ExitStack() as stack:
         for rank in local:

@@ -18,7 +18,7 @@ from planner.probe.pairs import measure_pairs
 from tests.gates.standin_pairs import StandInNccl, StandInNode
 
 NONCE, HOST = "0123456789abcdef", "n1"
-REQUEST = {"profile": "quick", "nonce": NONCE, "host": HOST}
+REQUEST = {"profile": "standard", "nonce": NONCE, "host": HOST}
 A, B, C = (StandInNode.uuid(n) for n in range(3))
 
 
@@ -151,10 +151,14 @@ def test_a_child_that_gave_no_answer(seen: dict[str, Any], code: str) -> None:
     assert codes({"pairs": seen}) == {("pairs", HOST): code}
 
 
-def test_nothing_there_is_a_skip_only_where_too_few_gpus_are_free() -> None:
-    assert codes({"gpus": [{}]}) == {("pairs", HOST): "PART_MISSING"}
-    assert codes({"gpus": [{}, {"busy": "pid 1"}]}) == {("pairs", HOST): "PART_MISSING"}
-    assert codes({"gpus": [{}, {}]}) == {("pairs", HOST): "GATE_NO_RESULT"}
+@pytest.mark.parametrize(("gpus", "profile", "found"), [
+    ([{}], "standard", ["PART_MISSING"]), ([{}, {"busy": "pid 1"}], "deep", ["PART_MISSING"]),
+    ([{}, {}], "standard", ["GATE_NO_RESULT"]), ([{}, {}], "quick", []), (7, "deep", ["GATE_BUG"]),
+])  # fmt: skip
+def test_nothing_there_is_a_skip_only_where_too_few_gpus_are_free(gpus: Any, profile: str, found: list[str]) -> None:
+    request = {**REQUEST, "profile": profile}
+    for judge in (judge_pairs, judge_collective):
+        assert [result.code for result in judge({"gpus": gpus}, request, None)] == found
 
 
 # --- all-reduce ---------------------------------------------------------------------------------------------------
