@@ -12,6 +12,8 @@ from pathlib import Path
 from planner.diagnostics import Diagnostic
 from planner.errors import MatrixError
 
+KEPT_MAX = 16       # of each kind: matrices that are being written leave one behind at every change
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -74,9 +76,12 @@ class Kept:
         return None
 
     def write(self, data: bytes) -> None:
-        """Keep its bytes, whole or not at all."""
+        """Keep its bytes, whole or not at all; what was kept longest ago makes room."""
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_bytes(data)
             temporary.replace(self._path)
+            others = sorted(self._path.parent.glob(f"*{self._path.suffix}"), key=lambda path: path.stat().st_mtime_ns)
+            for old in others[:-KEPT_MAX]:
+                old.unlink(missing_ok=True)

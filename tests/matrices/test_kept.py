@@ -14,6 +14,7 @@ from planner.data import data_dir
 from planner.documents import dump_model
 from planner.matrix.index import MatrixSet
 from planner.matrix.load import load_matrices
+from planner.matrix.sources import KEPT_MAX
 from tests.check.small import TEXT
 
 VALIDATOR = Path(__file__).resolve().parents[2] / "planner" / "validate"
@@ -82,6 +83,17 @@ def test_a_broken_cache_is_not_taken(matrices: Path, data: bytes) -> None:
     kept_file(matrices).write_bytes(data)
     assert said(load_matrices(matrices)) == said(first)
     assert len(kept_file(matrices).read_bytes()) > len(data)
+
+
+def test_what_was_kept_longest_ago_makes_room(matrices: Path) -> None:
+    """Whoever writes matrices changes them often; the last few versions are enough."""
+    cache = matrices.parent / "cache"
+    for number in range(KEPT_MAX + 3):
+        before = set(cache.rglob("*.pickle"))
+        (matrices / "wings.yml").write_text(TEXT + f"# {number}\n", encoding="utf-8")
+        load_matrices(matrices)
+        assert len(set(cache.rglob("*.pickle")) - before) == 1, "the newest is never the one to go"
+    assert len(list(cache.rglob("*.pickle"))) == KEPT_MAX
 
 
 def test_equal_sources_are_one_object() -> None:
