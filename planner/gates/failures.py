@@ -168,7 +168,7 @@ _ROWS = (
             "compare the loader's path with the plan", (_HALT, _ROLLBACK), 7),
     Failure("LIB_CALL", _FAIL, _SOFT, "a call of a library or compiler failed with its own status",
             "mixed versions, or a part of it is missing", "compare the packages with the plan", (_HALT, _ROLLBACK), 7),
-    Failure("RUNTIME_TOO_NEW", _FAIL, _PLAN, "CUDA 35", "the CUDA runtime is newer than the driver",
+    Failure("RUNTIME_TOO_NEW", _FAIL, _PLAN, "CUDA 35 or 36", "the CUDA runtime is newer than the driver",
             "raise the driver or lower the toolkit", (_HALT,), 7),
     Failure("FW_GPU_COUNT", _FAIL, _SOFT, "software sees another number of GPUs than NVML",
             "CUDA_VISIBLE_DEVICES or a GPU that cannot be opened", "compare the environment and NVML's list",
@@ -274,9 +274,9 @@ FAILURES: Mapping[str, Failure] = MappingProxyType({row.code: row for row in _RO
 
 # What the driver API, NVML and the kernel log say, as codes of the table. 46 and 805 are of MPS only where it runs, and
 # 999 speaks of nvidia_uvm only where NVML works; the caller knows.
-_CUDA = {2: "MEMORY_SHORT", 35: "RUNTIME_TOO_NEW", 46: "MPS_BAD", 100: "DRV_NOT_LOADED", 209: "NO_KERNEL_IMAGE",
-         214: "ECC_UNCORRECTED", 218: "GATE_BUG", 221: "JIT_MISSING", 222: "PTX_TOO_NEW", 802: "FABRIC_NOT_READY",
-         803: "DRV_LIB_MISMATCH", 804: "COMPAT_BAD", 805: "MPS_BAD", 999: "UVM_MISSING"}
+_CUDA = {2: "MEMORY_SHORT", 35: "RUNTIME_TOO_NEW", 36: "RUNTIME_TOO_NEW", 46: "MPS_BAD", 100: "DRV_NOT_LOADED",
+         209: "NO_KERNEL_IMAGE", 214: "ECC_UNCORRECTED", 218: "GATE_BUG", 221: "JIT_MISSING", 222: "PTX_TOO_NEW",
+         802: "FABRIC_NOT_READY", 803: "DRV_LIB_MISMATCH", 804: "COMPAT_BAD", 805: "MPS_BAD", 999: "UVM_MISSING"}
 _NVML = {9: "DRV_NOT_LOADED", 15: "GPU_LOST", 16: "GPU_RESET_REQUIRED", 18: "DRV_LIB_MISMATCH"}
 _XID = {79: "GPU_LOST", **dict.fromkeys((13, 31, 43, 45), "XID_APP"),
         **dict.fromkeys((48, 63, 64, 74, 94, 95, 119, 120), "XID_CRITICAL")}

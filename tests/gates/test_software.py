@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +121,26 @@ def test_a_node_in_order_passes_every_check() -> None:
     found = judge_software(report(), REQUEST, report(nonce="0123"))
     assert [(r.gate, r.code, r.evidence) for r in found] == [(check, "OK", ()) for check in CHECKS]
     assert all(r.passed_before for r in found)
+
+
+def recorded() -> dict[str, Any]:
+    """What two NVIDIA H200 of one host with driver 580.159.04 answered on 2026-11-26 (ids replaced)."""
+    path = Path(__file__).parent / "recorded" / "h200-580.159.04-two-software.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_real_h200s_pass_and_what_is_not_there_is_skipped() -> None:
+    real = recorded()
+    found = judge_software(real, {"nonce": real["nonce"], "host": real["host"]}, real)
+    passed = sorted({r.gate for r in found if r.code == "OK"})
+    assert passed == sorted(set(CHECKS) - {"tensorrt", "tensorflow", "onnxruntime", "cdi", "container"})
+    assert [r for r in found if r.code not in ("OK", "PART_MISSING")] == []
+
+
+def test_the_same_answers_to_another_nonce_fail_wherever_something_was_computed() -> None:
+    found = judge_software(recorded(), {"nonce": "00", "host": "vm"})
+    assert {r.gate for r in found if r.code == "RESULT_WRONG"} == {
+        "cudart", "nvrtc", "nvcc", "cublas", "cufft", "cudnn", "torch", "jax"}
 
 
 PROVING = [c for c in CHECKS if c not in ("cdi", "container", "cublaslt", "curand", "cusolver", "cusparse", "npp",
