@@ -278,6 +278,7 @@ def _way_back(plan: Plan) -> Iterator[str]:
             acts += [f"remove `{n}`" for n in step.packages.remove]
             if step.handover:
                 acts = [text(told) for told in step.instructions or ()]
+            acts += [f"link `{text(link)}` to `{text(goal)}`" for link, goal in sorted(step.links.items())]
             yield f"- {text(step.title)} ({step.disruption}): {', '.join(acts) or 'no package'}"
         yield from folded([f"In no repository any more: `{text(name)}`" for name in cohort.no_return_packages],
                           "packages in no repository any more")

@@ -41,7 +41,7 @@ from planner.schedule.problems import (
     place_of,
     want_for,
 )
-from planner.schedule.steps import build_steps
+from planner.schedule.steps import build_steps, with_links_back
 from planner.search.core.task import SearchLimitError
 from planner.search.explain import Refusal, explain_refusal
 from planner.search.path import find_path
@@ -255,7 +255,8 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
     # Not of its nodes: one that leaves or joins changes nothing for the others.
     named = [dump_model(cohort.model_copy(update={"nodes": (), "pools": ()})), node.facts_digest, _fixed_declared(node),
              {c: w if isinstance(w, str) else dump_model(w) for c, w in group.want.items()}]
-    return cohort.model_copy(update={"id": f"c-{slug}-{digest(named)[7:13]}"})
+    # Links on the way back say nothing more of a cohort: they are among the facts.
+    return with_links_back(cohort.model_copy(update={"id": f"c-{slug}-{digest(named)[7:13]}"}), node)
 
 
 def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:

@@ -104,6 +104,7 @@ class Cohort(Document):
     goal: dict[str, tuple[str, ...]]  # the state after the last step
     installed: dict[str, str] = Field(default_factory=dict)   # packages the matrices speak of, at the start
     gpu_names: tuple[str, ...] = ()   # NVML names, one a GPU
+    links: dict[str, str] | None = None   # default links at the start, as far as the steps turn them elsewhere
     steps: tuple[Step, ...]           # empty: already there
     way_back: tuple[Step, ...] = ()   # steps from goal to start, in order
     no_return_after: str | None = None   # id of the first step without a way back, and why in `no_return_why`

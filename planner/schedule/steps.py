@@ -24,7 +24,7 @@ from planner.matrix.schema import Condition, State
 from planner.model.target import ToolkitWant, Want
 from planner.model.version import contains, newest, version_key
 from planner.schedule.handover import handover_fields, step_fields, undo_by_hand
-from planner.schedule.plan import Change, Claimed, PackageAct, Step
+from planner.schedule.plan import Change, Claimed, Cohort, PackageAct, Step
 from planner.search.problem import Path, Transition
 
 UNASKED = "The target does not ask for this: without it no safe path leads there."
@@ -273,3 +273,18 @@ def _with_default_links(steps: list[Step], path: Path, node: Node, want: Want, m
             links = {link: fill(target, chosen[0], "") for link, target in package_set.default_links.items()}
             steps = [s.model_copy(update={"links": links}) if i == last else s for i, s in enumerate(steps)]
     return steps
+
+
+def with_links_back(cohort: Cohort, node: Node) -> Cohort:
+    """Return the cohort whose way back turns default links to where its nodes have them, in the steps that undo them.
+
+    Facts tell of one default link; a node without one gets none: its packages may bring one, and nothing takes it off.
+    """
+    default = next((t.path for t in node.facts.toolkits if t.default), "")
+    turned = {f"{s.id}-undo": dict.fromkeys(s.links, default) for s in cohort.steps
+              if len(s.links) == 1 and default and default not in s.links.values()}
+    if not turned:
+        return cohort
+    back = tuple(s.model_copy(update={"links": turned[s.id]}) if s.id in turned else s for s in cohort.way_back)
+    return cohort.model_copy(update={
+        "way_back": back, "links": {link: path for links in turned.values() for link, path in links.items()}})

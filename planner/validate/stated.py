@@ -75,12 +75,15 @@ def misstated_cost(cohort: Cohort, states: Sequence[State], rules: Rules, accept
 def mislinked(cohort: Cohort, want: Want, rules: Rules) -> Iterator[str]:
     """Yield steps whose links are not those of the wanted default: set by the last step of its component, by no other.
 
+    On the way back the step that undoes it turns them to where they were at the start, where the plan knows that.
+
     Args:
         cohort: With its path and its way back.
         want: Of its pools.
         rules: Raw matrices; their package sets say which links a default has.
     """
     due: dict[str, Mapping[str, str]] = {}
+    brought: set[str] = set()         # what links may point to at the goal alone
     for component, wanted in want.items():
         if not isinstance(wanted, ToolkitWant) or not wanted.default:
             continue
@@ -90,10 +93,21 @@ def mislinked(cohort: Cohort, want: Want, rules: Rules) -> Iterator[str]:
         links = _links_of(component, cohort, moving[-1], rules) if chosen and moving else None
         if links is not None:
             due[moving[-1].id] = {link: _filled(target, chosen[-1]) for link, target in links.items()}
+            here, there = ({_filled(target, v) for target in links.values() for v in state.get(component, ())}
+                           for state in (cohort.start, cohort.goal))
+            brought |= there - here
     for step in cohort.steps:
         if dict(due.get(step.id, {})) != step.links:
             yield f"step {step.id}: links {_shown(step.links)}, the wanted default has {_shown(due.get(step.id, {}))}"
-    yield from (f"way back, links {_shown(step.links)} ({step.id})" for step in cohort.way_back if step.links)
+    before = cohort.links or {}
+    turned = {link: target for links in due.values() for link, target in links.items()}
+    for link, target in sorted(before.items()):
+        if link not in turned or turned[link] == target or target in brought:
+            yield f"link {link} is said to be {target} at the start, which no step changes or no node has there"
+    for step in cohort.way_back:
+        back = {link: before[link] for link in due.get(step.id.removesuffix(_UNDO), {}) if link in before}
+        if step.links != back:
+            yield f"way back, links {_shown(step.links)} ({step.id}), at the start is {_shown(back)}"
 
 
 def _links_of(component: str, cohort: Cohort, step: Step, rules: Rules) -> Mapping[str, str] | None:

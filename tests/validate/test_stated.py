@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from planner.cli import raw as raw_reader
-from planner.facts.schema import FactSet
+from planner.facts.schema import FactSet, ToolkitFacts
 from planner.model.target import Target
 from planner.schedule.plan import Cohort, PackageAct, Plan
 from planner.validate.replay import validate_plan
@@ -30,9 +30,9 @@ def said(cohort: Cohort, **fields: Any) -> Cohort:
     return cohort.model_copy(update=fields)
 
 
-def with_toolkits() -> FactSet:
+def with_toolkits(*installed: ToolkitFacts, **fields: Any) -> FactSet:
     """Return a machine whose repositories have two toolkits as well."""
-    plain = ubuntu()
+    plain = ubuntu(toolkits=installed, **fields)
     toolkits = {"cuda-toolkit-12-8": ("12.8.1-1",), "cuda-toolkit-13-0": ("13.0.2-1",)}
     return plain.model_copy(update={"available": {**(plain.available or {}), **toolkits}})
 
@@ -136,6 +136,53 @@ def test_links_stand_in_the_last_step_of_their_component() -> None:
         assert "the wanted default has" in complaints(plan, wanted, change)
     without = target(driver=NEW, cuda_toolkits={"present": ["12.8", "13.0"]})
     assert any("the wanted default has nothing" in text for text in validate_plan(plan, without, raw()))
+
+
+TWELVE = ToolkitFacts(version="12.8.1", path="/usr/local/cuda-12.8", source="usr-local", default=True)
+BOTH = target(driver=NEW, cuda_toolkits={"present": ["12.8", "13.0"], "default": "13.0"})
+LINK = "/usr/local/cuda"
+
+
+def with_twelve(toolkit: ToolkitFacts = TWELVE) -> FactSet:
+    return with_toolkits(toolkit, packages={"cuda-toolkit-12-8": "12.8.1-1"})
+
+
+def test_the_way_back_turns_the_default_link_to_where_it_was() -> None:
+    (cohort,) = plan_for(with_twelve(), BOTH).cohorts
+    assert cohort.links == {LINK: TWELVE.path}
+    assert {s.id: s.links for s in cohort.steps if s.links} == {"s2": {LINK: "/usr/local/cuda-13.0"}}
+    assert {s.id: s.links for s in cohort.way_back if s.links} == {"s2-undo": {LINK: TWELVE.path}}
+
+
+def test_a_default_link_elsewhere_goes_back_there_and_one_that_stays_or_was_none_is_left_alone() -> None:
+    elsewhere = TWELVE.model_copy(update={"path": "/opt/cuda"})
+    (cohort,) = plan_for(with_twelve(elsewhere), BOTH).cohorts
+    assert cohort.way_back[0].links == {LINK: "/opt/cuda"}
+    stays = target(driver=NEW, cuda_toolkits={"present": ["12.8", "13.0"], "default": "12.8"})
+    for facts, wanted in ((with_twelve(), stays), (with_twelve(TWELVE.model_copy(update={"default": False})), BOTH)):
+        (cohort,) = plan_for(facts, wanted).cohorts
+        assert any(s.links for s in cohort.steps)
+        assert cohort.links is None
+        assert not any(s.links for s in cohort.way_back)
+
+
+WRONG_LINKS: dict[str, tuple[Callable[[Cohort], Cohort], str]] = {
+    "left-out": (lambda c: back(c, links={}), "way back, links nothing (s2-undo), at the start is /usr/local/cuda ->"),
+    "to-the-goal": (lambda c: back(c, links=c.steps[1].links), f"way back, links {LINK} -> /usr/local/cuda-13.0"),
+    "in-another-step": (lambda c: back(c, 1, links={LINK: TWELVE.path}), "(s1-undo), at the start is nothing"),
+    "never-there": (lambda c: back(said(c, links={LINK: "/usr/local/cuda-13.0"}), links={LINK: "/usr/local/cuda-13.0"}),
+                    "is said to be /usr/local/cuda-13.0 at the start, which no step changes or no node has there"),
+    "not-told": (lambda c: said(c, links=None), "at the start is nothing"),
+    "another-link": (lambda c: said(c, links={"/bin/nvcc": "/x"}), "link /bin/nvcc is said to be /x at the start"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LINKS)
+def test_a_wrong_link_on_the_way_back_is_found(name: str) -> None:
+    change, words = WRONG_LINKS[name]
+    plan = plan_for(with_twelve(), BOTH)
+    assert complaints(plan, BOTH, lambda c: c) == ""
+    assert words in complaints(plan, BOTH, change)
 
 
 def test_rules_kept_by_a_planner_that_read_fewer_sections_are_not_taken(
