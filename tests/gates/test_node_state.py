@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.gates.failures import FAILURES, Verdict
-from planner.gates.node_findings import pci_key
+from planner.gates.node_findings import as_number, pci_key
 from planner.gates.node_state import RULES, judge_state
 from planner.gates.verdicts import Policy, fold
 from tests.gates.standin_node import GPUS, HOST, build, changed, gpu_changed, judged, one, seen
@@ -94,8 +94,8 @@ def test_a_holder_that_nvml_lists_computes_whatever_it_holds(node: dict[str, Any
                                              ("KeyError: 'x'", "GATE_BUG")])
 def test_files_that_were_not_read(node: dict[str, Any], error: str, code: str) -> None:
     report = changed(node, "host_state", to={"error": error})
-    assert seen(report, "host")[0] == code
-    assert seen(report, "environment")[0] == code
+    for gate in ("host", "environment"):
+        assert seen(report, gate) == (code, f"the node's files could not be read: {error}")
     assert seen(report, "health")[0] == "PART_MISSING"
 
 
@@ -128,7 +128,11 @@ def test_the_old_one_runs_and_the_planned_one_is_on_disk(node: dict[str, Any]) -
     assert found == ("DRV_REBOOT_PENDING",
                      f"loaded driver is {DRIVER}, planned is 590.44; the module on disk is 590.44: reboot")
     neither = changed(report, "versions", "on_disk", to=OTHER)
-    assert seen(neither, "driver-versions", driver="590.44")[0] == "DRV_LIB_MISMATCH"
+    assert seen(neither, "driver-versions", driver="590.44") == (
+        "DRV_LIB_MISMATCH", f"loaded driver is {DRIVER}, planned is 590.44; the module on disk is {OTHER}")
+    unread = changed(node, "versions", "on_disk", to=None)
+    assert seen(unread, "driver-versions", driver=DRIVER) == ("OK", "the version of the module on disk cannot be read")
+    assert seen(node, "driver-versions", driver=DRIVER) == ("OK", "")
 
 
 def test_no_driver(node: dict[str, Any]) -> None:
@@ -157,6 +161,9 @@ def test_a_compat_library_is_a_warning_and_no_mismatch(node: dict[str, Any]) -> 
     assert seen(report, "environment")[0] == "ENV_SUSPECT"
     for version, code in ((OTHER, "ENV_SUSPECT"), (None, "ENV_SUSPECT"), (DRIVER, "OK")):
         own = changed(node, "host_state", "loader", "libcuda_file", to=[dict(copy_, kind="driver", version=version)])
+        assert seen(own, "environment")[0] == code
+    for kind, code in (("compat", "ENV_SUSPECT"), ("stub", "ENV_SUSPECT"), ("driver", "OK")):
+        own = changed(node, "host_state", "loader", "libcuda_file", to=[dict(copy_, kind=kind, how="ldconfig")])
         assert seen(own, "environment")[0] == code
     later = changed(node, "host_state", "loader", "libcuda_file",
                     to=[*node["host_state"]["loader"]["libcuda_file"], dict(copy_, how="compat")])
@@ -276,7 +283,10 @@ def test_pcie_links(node: dict[str, Any]) -> None:
 
     fast = under_load("gen5 x16")
     assert seen(under_load("gen4 x16"), "inventory", GPUS[0], before=fast)[0] == "PCIE_DOWN"
+    assert seen(under_load("gen5 x8"), "inventory", GPUS[0], before=fast)[0] == "PCIE_DOWN"
     assert seen(under_load("gen4 x16", 1), "inventory", GPUS[0], before=fast)[0] == "OK"
+    assert seen(under_load("gen4 x16"), "inventory", GPUS[0], before=under_load("gen99 x16"))[0] == "OK"
+    assert seen(under_load("gen4 x16"), "inventory", GPUS[0], before=under_load("gen5 xx"))[0] == "OK"
     assert seen(fast, "inventory", GPUS[0], before=under_load("gen4 x16"))[0] == "OK"
 
 
@@ -361,6 +371,17 @@ def test_a_missing_part_is_no_pass_where_it_is_what_a_gate_reads(node: dict[str,
           "nvml_after": ("residue",)}
     for gate in of.get(key, ()):
         assert seen(changed(node, key, to=...), gate, before=node)[0] != "OK"
+
+
+@pytest.mark.parametrize("nvml", [{"driver": DRIVER}, {"driver": DRIVER, "gpus": {}}, {"gpus": []}, "gone"])
+def test_nvml_without_its_parts_is_a_fault_of_the_gate(node: dict[str, Any], nvml: object) -> None:
+    assert seen(changed(node, "nvml", to=nvml), "nvml")[0] == "GATE_BUG"
+
+
+def test_a_number_is_a_finite_one() -> None:
+    assert [as_number(value) for value in (0, -3, 2.5)] == [0, -3, 2.5]
+    for value in (True, "3", None, [], float("nan"), float("inf"), -float("inf")):
+        assert as_number(value) is None
 
 
 def test_the_three_ways_to_write_a_pci_address() -> None:
