@@ -234,7 +234,7 @@ def all_reduce(nccl: Any, local: list[Rank], nonce: Nonce, size_bytes: int, samp
             rank.poison(words)
         _timed(nccl, local, words, WARM_UP)
         for _ in range(samples):
-            result["us"].append(round(_timed(nccl, local, words, batch) * 1e3 / batch, 3))
+            result["us"].append(max(0.001, round(_timed(nccl, local, words, batch) * 1e3 / batch, 3)))
         if not small:
             result["gbps"] = [round(size_bytes / us / 1e3, 4) for us in result["us"]]
         result["results"] = [{"rank": rank.number, "uuid": rank.session.identity["uuid"],

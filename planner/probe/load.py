@@ -18,13 +18,15 @@ from .measure import BLOCKS_PER_SM, TENSOR_BLOCKS_PER_SM, THREADS, WARP_WORDS, W
 from .session import Session, ShortMemoryError
 
 SCHEMA = "planner.load/1"
-SIZES = {"rounds": 8000, "copy_bytes": 1024 * MIB, "tensor_ms": 650, "copy_ms": 250, "memory_percent": 90}
+# A full queue would make the processor wait, and that time would count as its work: at most so many are queued.
+SIZES = {"rounds": 8000, "copy_bytes": 1024 * MIB, "tensor_ms": 650, "copy_ms": 250, "queued_most": 800,
+         "memory_percent": 90}
 # A processor plays the GPU there: its clock is not worth filling a second.
-STAND_IN_SIZES = {"rounds": 4, "copy_bytes": MIB // 16, "tensor_ms": 1, "copy_ms": 1, "memory_percent": 0}
+STAND_IN_SIZES = {"rounds": 4, "copy_bytes": MIB // 16, "tensor_ms": 1, "copy_ms": 1, "queued_most": 4,
+                  "memory_percent": 0}
 STAND_IN_TEST_BYTES = MIB // 16
 WARM_UP = 20               # launches and copies before the first slice
 KINDS = 16                  # slices differ in rounds and words; after so many they begin anew
-QUEUED_MOST = 800           # launches: a full queue would make the processor wait, and that time count as its work
 BLOCK_BYTES = 16384         # of the memory pattern
 SLICES_MOST = 4000
 _u32 = ctypes.c_uint32
@@ -115,8 +117,9 @@ class _Slices:
         tensor = self._tensor(self.sizes["rounds"])
         for _ in range(WARM_UP):
             one, copy = self.session.timed_ms(tensor), self.session.timed_ms(self._copy)
-        self.launches = max(1, min(QUEUED_MOST, math.ceil(self.sizes["tensor_ms"] / max(one, 1e-3))))
-        self.copies = max(1, min(QUEUED_MOST, math.ceil(self.sizes["copy_ms"] / max(copy, 1e-3))))
+        most = self.sizes["queued_most"]
+        self.launches = max(1, min(most, math.ceil(self.sizes["tensor_ms"] / max(one, 1e-3))))
+        self.copies = max(1, min(most, math.ceil(self.sizes["copy_ms"] / max(copy, 1e-3))))
 
     def run(self, number: int) -> dict[str, Any]:
         """Do one slice; return its figures and the evidence of its last launch and its last copy."""
