@@ -38,7 +38,8 @@ def run_gate(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: ``profile`` (quick | standard | deep), ``nonce`` (fresh for each run), ``host`` (name that enters the
-            seeds); optional ``expect``, ``software``, ``load_seconds``, ``busy_wait_seconds``, ``attempt``.
+            seeds); optional ``expect``, ``software``, ``load_seconds``, ``busy_wait_seconds``, ``attempt``, ``without``
+            (rungs that are not wanted: pairs, collective, load, software).
 
     Returns:
         Raw observations: host, NVML before and after, what each GPU computed and how fast, software. Never raises
@@ -47,6 +48,7 @@ def run_gate(request: dict[str, Any]) -> dict[str, Any]:
     request = completed(request)
     report: dict[str, Any] = {key: request[key] for key in ("profile", "nonce", "host", "attempt")}
     started = time.time()
+    report["begun_s"] = round(time.monotonic(), 4)
     report.update(
         schema=SCHEMA, pack=pack_digest(), kernel=platform.release(), python=platform.python_version(),
         boot_id=(read_text("/proc/sys/kernel/random/boot_id") or "").strip(),
@@ -180,15 +182,16 @@ def _beyond_one_gpu(report: dict[str, Any], ready: list[dict[str, Any]], request
     uuids = [gpu["nvml_uuid"] for gpu in ready]
     if profile == "quick" or not ready:
         return
-    name = str(ready[0]["name"])
-    if len(uuids) > 1:
+    name, without = str(ready[0]["name"]), set(request.get("without") or ())
+    if len(uuids) > 1 and "pairs" not in without:
         report["pairs"] = _in_child(lambda: measure_pairs(uuids, nonce, host, pairs_sizes(profile, name)), PAIRS_S)
+    if len(uuids) > 1 and "collective" not in without:
         software = request.get("software") or {}
         libraries, reason = bounded(lambda: find_libraries(list(software.get("pythons") or ()),
                                                            list(software.get("roots") or ())), 60.0, [])
         report["collective"] = {"status": "error", "error": reason} if reason else _in_child(
             lambda: run_collective(uuids, nonce, host, collective_sizes(profile, name), libraries), COLLECTIVE_S)
-    if profile == "deep":
+    if profile == "deep" and "load" not in without:
         _load(report, ready, request)
 
 
@@ -215,7 +218,7 @@ def _load(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str
 
 def _software(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
     """Prove that the software on this node reaches the GPUs."""
-    if ready:
+    if ready and "software" not in (request.get("without") or ()):
         report["software"] = check_software(request, ready)
 
 

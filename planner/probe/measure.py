@@ -353,7 +353,8 @@ def measure(session: Session, name: str, nonce: Nonce, sizes: dict[str, int]) ->
     Returns:
         ``status``: ``ok`` (it ran; whether it ran right, the evidence tells), ``skip`` (this GPU is older than the
         kernel's target; ``reason`` has the driver's words), ``inconclusive`` (too little free memory) or ``error``;
-        ``samples``, ``evidence``, ``parameters``, ``seconds``, and ``code`` of the CUDA error.
+        ``samples``, ``evidence``, ``parameters``, ``seconds``, ``ended_s`` (since boot, as the report's ``begun_s``),
+        and ``code`` of the CUDA error.
     """
     module, function = MEASUREMENTS[name]
     started = time.monotonic()
@@ -365,6 +366,7 @@ def measure(session: Session, name: str, nonce: Nonce, sizes: dict[str, int]) ->
     except CudaError as exc:
         old = too_old(module, session.capability) and module not in session.jit_ms
         result.update(status="skip" if old else "error", reason=str(exc), code=exc.code)
+    result["ended_s"] = round(time.monotonic(), 4)
     result["seconds"] = round(time.monotonic() - started, 4)
     return result
 
