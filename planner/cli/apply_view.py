@@ -177,8 +177,8 @@ def print_left(rollout: Rollout, left: Sequence[str]) -> None:
         sys.stderr.write(f"left as they are, drained or half way: {', '.join(away)}\n"
                          "look at them, then discover and plan again\n")
     if left:
-        sys.stderr.write(f"leases not given back: {', '.join(left)}; when they answer again, abort once more, or "
-                         "remove /var/lib/planner/lease.json there by hand\n")
+        sys.stderr.write(f"leases or marks not taken off: {', '.join(left)}; when they answer again, abort once more, "
+                         "or remove /var/lib/planner/lease.json there by hand\n")
 
 
 def status_document(rollout: Rollout) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def render_html(plan: Plan) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{text(plan.name)}: plan</title>", f"<style>{STYLE}</style>", "</head>", "<body>", "<main>",
-        *_head(plan, course), *_timeline(plan, course), *_paths(plan), *_waves(plan), *_capacity(plan, course),
-        *_gains(plan), *_risks(plan), *_known(plan), *_left_out(plan), *_origin(plan),
+        *_head(plan, course), *_timeline(plan, course), *_paths(plan), *_waves(plan), *_mixed(plan),
+        *_capacity(plan, course), *_gains(plan), *_risks(plan), *_known(plan), *_left_out(plan), *_origin(plan),
         "</main>", "</body>", "</html>",
     ]
     return "\n".join(parts) + "\n"
@@ -154,6 +154,18 @@ def _waves(plan: Plan) -> Iterator[str]:
                          ", ".join(then) if number == len(wave.batches) else ""))
     yield from table(("wave", "kind", "batch", "nodes", "", "minutes at worst", "then"), rows, numbers=(3, 5))
     yield "</section>"
+
+
+def _mixed(plan: Plan) -> Iterator[str]:
+    if not plan.mixed:
+        return
+    yield "<section><h2>Mixed while it moves</h2><p class=faint>No job may span old and new nodes of these domains.</p>"
+    rows = [(text(w.domain), text(", ".join(w.components)), f"{text(w.opens)} to {text(w.closes)}", str(w.batches),
+             hours(w.minutes) + ", and approval" * w.approval, ", ".join((*w.fences, *["you"] * bool(w.unfenced))))
+            for w in plan.mixed]
+    yield from table(("domain", "mixed in", "from", "batches", "at worst", "fenced by"), rows, numbers=(3,))
+    because = dict.fromkeys(_claim(item) for w in plan.mixed for item in w.because)
+    yield "<ul>" + "".join(f"<li>{told}</li>" for told in because) + "</ul></section>"
 
 
 def _few(names: tuple[str, ...]) -> str:

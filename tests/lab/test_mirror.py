@@ -11,6 +11,7 @@ from planner.cli.inputs import load_facts, load_target
 from planner.cli.plan import build_plan
 from planner.data import data_dir
 from planner.emit.assets import load_assets
+from planner.emit.fences import FENCE_FILE
 from planner.emit.render import render_bundle
 from planner.errors import BundleError
 from planner.lab.mirror import choose_nodes, mirror_plan, stand_in_packages
@@ -97,6 +98,10 @@ def test_a_mirrored_plan_renders_with_the_bundles_roles_unchanged(plan: Plan) ->
     assets = load_assets()
     rendered = render_bundle(finish(made, made.seal), assets)
     assert {name: rendered[name] for name in assets} == dict(assets)
+    # The plan's domains carry marks of a scheduler; lab nodes have none.
+    assert FENCE_FILE in render_bundle(plan, assets)
+    assert FENCE_FILE not in rendered
+    assert not any(b"fence" in rendered[w.play] for w in made.waves)
 
 
 def test_a_goal_that_was_missed_is_told(plan: Plan) -> None:

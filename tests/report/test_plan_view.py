@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from planner.report.layout import Columns, shortened
+from planner.report.plan_html import render_html
 from planner.report.plan_view import print_plan
 from tests.emit.sample import document, finished
 
@@ -176,6 +177,22 @@ def test_what_nodes_said_cannot_steer_the_terminal() -> None:
     plan = large()
     plan["excluded"] = [{"node": "gone", "reason": "unreadable", "detail": "no\x1b[31m\nroute\x07"}]
     assert shown(plan, 80).endswith("  gone: unreadable, no [31m route\n")
+
+
+MIXED = {"domain": "ib-1", "components": ["driver"], "opens": "w1b1", "closes": "w2b1", "batches": 2, "minutes": 120,
+         "approval": True, "fences": ["slurm"], "unfenced": 1,
+         "because": [{"claim": "equal", "statement": "<must> be equal", "source": "m.yml:equal"}]}
+
+
+def test_windows_of_mixed_domains_are_shown_with_who_fences_them() -> None:
+    text = shown({**document(), "mixed": [MIXED]}, 80)
+    assert "\n  ib-1    driver  w1b1  w2b1        2  2 h 00 min + approval  slurm, you\n" in text
+    assert "no job may span" not in shown(document(), 80)
+    page = render_html(finished({**document(), "mixed": [MIXED]}))
+    assert "<td>ib-1</td><td>driver</td><td>w1b1 to w2b1</td>" in page
+    assert "<td>slurm, you</td>" in page
+    assert "&lt;must&gt; be equal" in page
+    assert "Mixed while" not in render_html(finished(document()))
 
 
 def test_only_the_flexible_column_gives_way() -> None:
