@@ -19,6 +19,7 @@ from .node import text_of
 
 EVERY_SECONDS = 0.05
 LIFE_SECONDS = 1800.0
+FIRST_SECONDS = 2.0         # a short measurement ends before NVML has started: its conditions count all the same
 STOP_SECONDS = 0.5          # time for the child to end by itself
 KILL_SECONDS = 2.0
 SLOT_BYTES = 128 * 1024
@@ -37,7 +38,7 @@ class Watcher:
     sw-thermal, hw-thermal, power-brake), ``power_capped`` (samples under the software's power cap, which is no fault),
     ``pcie`` ("gen5 x16", the best under load), ``samples`` and ``loaded_samples``. Where no sample was under load the
     figures are of all samples. ``w.error`` says why nothing was seen; ``w.hung`` that the child could not be ended.
-    Leaving the block takes at most about three seconds, 50 ms as a rule.
+    Leaving the block takes at most about five seconds, 50 ms as a rule.
     """
 
     def __init__(self, every_s: float = EVERY_SECONDS, life_s: float = LIFE_SECONDS) -> None:
@@ -67,8 +68,13 @@ class Watcher:
         """End the child and read what it saw."""
         if self._page is None or not self._pid:
             return
+        deadline = time.monotonic() + FIRST_SECONDS
+        gone = False
+        while not gone and not HEADER.unpack(self._page[:HEADER.size])[2] and time.monotonic() < deadline:
+            gone = _gone(self._pid, 0.0)
+            time.sleep(0.005)
         self._page[0:1] = b"\1"
-        if not _gone(self._pid, STOP_SECONDS):
+        if not gone and not _gone(self._pid, STOP_SECONDS):
             with contextlib.suppress(OSError):
                 os.kill(self._pid, signal.SIGKILL)
             self.hung = not _gone(self._pid, KILL_SECONDS)

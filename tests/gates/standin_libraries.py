@@ -19,10 +19,11 @@ DRIVER, CUDA = "580.95.05", "13.0"
 
 
 def compile_libraries(folder: Path) -> Path:
-    """Compile both libraries into a folder, versions not yet filled in, and return the folder. Needs gcc."""
+    """Compile both libraries into a folder, versions not yet filled in, and ``stuck``. Needs gcc."""
     for name in ("cuda", "nvml"):
         subprocess.run(["gcc", *FLAGS, f"-I{PLAYS}", "-o", folder / f"{name}.so", *sorted(SOURCE.glob(f"{name}*.c"))],
                        check=True)
+    subprocess.run(["gcc", "-O1", "-Wall", "-o", folder / "stuck", PLAYS / "stuck.c"], check=True)
     return folder
 
 

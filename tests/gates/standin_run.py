@@ -1,7 +1,7 @@
 """The probe's one file as a real process on a stand-in node, in namespaces of its own.
 
-The node's ``/sys/module``, its PCI bus, kernel log and loader cache are put over this machine's, and no other gate of
-this machine is in its way. Nothing here needs root where users may make namespaces.
+The node's modules, PCI bus, device files, kernel log and loader cache are put over this machine's, and no other gate
+of this machine is in its way. Nothing here needs root where users may make namespaces.
 """
 
 from __future__ import annotations
@@ -20,16 +20,32 @@ from planner.data import probe_zip
 from tests.gates.standin_libraries import DRIVER, StandInNode
 
 NONCE, HOST = "00c0ffee", "n1"
-# Each place of this machine that the node's own file or directory is put over.
-COVERED = ("/sys/module", "/sys/bus/pci/devices", "/dev/kmsg", "/etc/ld.so.cache")
-ENTER = "".join(f'mount --bind "$PLANNER_STANDIN_DIR{place}" {place} && ' for place in COVERED) + 'exec "$@"'
+# Each place of this machine that the node's own file or directory is put over; toolkits of this machine are hidden.
+COVERED = ("/sys/module", "/sys/bus/pci/devices", "/etc/ld.so.cache")
+NODES = ("null", "zero", "full", "random", "urandom")
+ENTER = f"""set -e
+for node in {' '.join(NODES)}; do mount --bind "/dev/$node" "$PLANNER_STANDIN_DIR/dev/$node"; done
+mount --rbind "$PLANNER_STANDIN_DIR/dev" /dev
+for place in {' '.join(COVERED)}; do mount --bind "$PLANNER_STANDIN_DIR$place" "$place"; done
+for place in /usr/local/cuda*; do
+  [ ! -d "$place" ] || mount --bind "$PLANNER_STANDIN_DIR/empty" "$place"
+done
+first="$PLANNER_STANDIN_DIR/bin/first"
+if [ -x "$first" ]; then        # no child of the probe, but a stranger
+  ("$first" "$PLANNER_STANDIN_DIR/ready" $$ >"$PLANNER_STANDIN_DIR/said" 2>&1 &)
+  until [ -e "$PLANNER_STANDIN_DIR/ready" ]; do sleep 0.02; done
+fi
+exec "$@"
+"""
 
 
 @cache
 def namespaces() -> tuple[str, ...]:
     """Return the command that enters namespaces, empty where this machine lets nobody do so."""
     for words in (("unshare", "-rmn", "--propagation", "private"), ("unshare", "-mn", "--propagation", "private")):
-        if shutil.which("unshare") and not subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        if shutil.which("unshare") is None:
+            break
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
             return words
     return ()
 
@@ -52,10 +68,14 @@ def furnish(node: StandInNode, gpus: int = 2, loaded: str | None = DRIVER, log: 
     if loaded:
         node.write("sys/module/nvidia/version", loaded)
         node.write("sys/module/nvidia_uvm/.keep", "")
-    record = f"4,1,1000000,-;{log}\n" if log else ""
-    path = node.root / "dev" / "kmsg"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(record, encoding="utf-8")
+    devices = node.root / "dev"
+    (devices / "shm").mkdir(parents=True)
+    (node.root / "empty").mkdir()
+    (devices / "fd").symlink_to("/proc/self/fd")
+    drivers = ["nvidiactl", "nvidia-uvm", *(f"nvidia{number}" for number in range(gpus))] if loaded else []
+    for name in (*NODES, *drivers):
+        (devices / name).touch()
+    (devices / "kmsg").write_text(f"4,0,0,-;stand-in\n{f'4,1,1000000,-;{log}' if log else ''}\n", encoding="utf-8")
     node.write("loader.conf", f"{node.lib}\ninclude /etc/ld.so.conf")
     (node.root / "etc").mkdir(exist_ok=True)
     subprocess.run([shutil.which("ldconfig") or "/sbin/ldconfig", "-X", "-f", node.root / "loader.conf", "-C",

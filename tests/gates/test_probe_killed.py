@@ -14,7 +14,7 @@ from tests.gates.standin_libraries import StandInNode
 from tests.gates.standin_run import HOST, NONCE, command, environment, furnish, namespaces, write_probe
 
 GONE_WITHIN_S = 3.0
-_RANDOM = random.Random(20261126)  # noqa: S311
+_RANDOM = random.Random(20261126)
 CASES = [(name, round(_RANDOM.uniform(0.05, 1.3), 3)) for name in ("computes", "hangs", "hangs and ignores SIGTERM")
          for _ in range(5)]
 PLAYS = {"computes": ["pause cuMemAlloc_v2 700"], "hangs": ["hang cuLaunchKernel 600"],

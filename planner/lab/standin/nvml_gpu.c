@@ -236,7 +236,10 @@ PUBLIC Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *c
     int gpu = 0;
     unsigned pid = 1;
     PLAY();
-    if (!read_line(FAULT "gpu-busy", line, sizeof line) || (sscanf(line, "%d %u", &gpu, &pid), gpu != index_of(device))) {
+    if (!read_line(FAULT "gpu-busy", line, sizeof line) || (sscanf(line, "%d %u", &gpu, &pid), gpu != index_of(device)))
+        pid = 0;
+    pid = (unsigned)value_of("busy_pid", index_of(device), pid);
+    if (!pid) {
         *count = 0;
         return SUCCESS;
     }
