@@ -1,4 +1,4 @@
-"""Entry of the probe: ``facts``, ``gate``, ``nccl`` and ``pid``; one JSON document on standard output.
+"""Entry of the probe: ``facts``, ``gate``, ``nccl``, ``canary``, ``pid``; one JSON document on standard output.
 
 Kept readable by interpreters older than the probe supports, so that they are refused by name and not by a syntax error.
 """
@@ -11,6 +11,7 @@ OLDEST = (3, 8)
 USAGE = """usage: probe facts [--request JSON|@FILE]
        probe gate [--request JSON|@FILE] [--profile quick|standard|deep] [--host NAME] [--nonce HEX]
        probe nccl --request JSON|@FILE
+       probe canary --request JSON|@FILE
        probe pid PID"""
 
 
@@ -45,6 +46,10 @@ def _run(command: str, request: "Any") -> "Any":
         from .rank import run_rank
 
         return run_rank(request)
+    if command == "canary":
+        from .canary import answer
+
+        return answer(request)
     from .gate import run_gate
 
     return run_gate(request)
@@ -52,7 +57,7 @@ def _run(command: str, request: "Any") -> "Any":
 
 def _parse(arguments: "List[str]") -> "Tuple[str, Any]":
     """Return (sub-command, request). Raises ValueError with what is wrong."""
-    if not arguments or arguments[0] not in ("facts", "gate", "nccl", "pid"):
+    if not arguments or arguments[0] not in ("facts", "gate", "nccl", "canary", "pid"):
         raise ValueError("no sub-command" if not arguments else "unknown sub-command %r" % arguments[0])
     command, rest = arguments[0], arguments[1:]
     if command == "pid":

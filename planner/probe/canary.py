@@ -12,7 +12,25 @@ from typing import Any, Iterator
 
 from .children import KILL_GRACE_S, POLL_S, die_with
 
+SCHEMA = "planner.canary/1"
+SECONDS, SECONDS_MOST = 900.0, 86400
 KEPT_BYTES = 32768          # of each stream, from its beginning and from its end
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Return ``planner.canary/1``: what ``run_canary`` returns, with ``host``.
+
+    Args:
+        request: ``argv`` (list of texts), ``seconds`` (900) and ``host``.
+    """
+    base = {"schema": SCHEMA, "host": str(request.get("host", ""))}
+    argv, seconds = request.get("argv"), request.get("seconds", SECONDS)
+    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+        return dict(base, argv=[], exit_code=None, status="error", reason="argv is no list of texts")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= SECONDS_MOST:
+        words = "seconds is %r, must be a number up to %d" % (seconds, SECONDS_MOST)
+        return dict(base, argv=argv, exit_code=None, status="error", reason=words)
+    return dict(base, **run_canary(argv, float(seconds)))
 
 
 class _Kept:

@@ -136,6 +136,19 @@ def test_only_exit_status_zero_passes(text: str, code: str) -> None:
     assert [r.code for r in judge_canary(canary(text), "n1")] == [code]
 
 
+@pytest.mark.parametrize(("request_", "code"), [
+    ({"argv": ["true"], "seconds": 9}, "OK"), ({"argv": ["false"]}, "CANARY_FAILED"), ({}, "CANARY_FAILED"),
+    ({"argv": "true"}, "CANARY_FAILED"), ({"argv": [7]}, "CANARY_FAILED"), ({"argv": ["true"], "seconds": 0},
+                                                                            "CANARY_FAILED"),
+])  # fmt: skip
+def test_the_probe_runs_it_by_request(request_: dict[str, Any], code: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "planner.probe", "canary", "--request", json.dumps(request_)],
+                          cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["schema"] == "planner.canary/1"
+    assert judge_canary(found, "n1")[0].code == code
+
+
 def test_its_words_are_evidence_and_long_ones_are_cut_in_the_middle() -> None:
     found = canary("import sys; print('first'); print('x' * 3000000); print('last'); sys.exit('no GPU')")
     assert found["stdout"].startswith("first\n")
