@@ -162,6 +162,8 @@ def _error_code(gpu: Mapping[str, Any]) -> str:
         return "GATE_HUNG_D"
     if ended.startswith("killed by signal"):
         return "GATE_CRASHED"
+    if ended == "not loaded":
+        return "LIB_LOAD"
     if isinstance(gpu.get("nvml_code"), int):
         return code_of("nvml", gpu["nvml_code"])
     return code_of("cuda", gpu["code"]) if isinstance(gpu.get("code"), int) else "UNKNOWN_CODE"

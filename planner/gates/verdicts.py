@@ -150,7 +150,7 @@ def settle(attempts: Iterable[GateResult]) -> GateResult:
     if not failed:
         return last
     repeated = len({result.attempt for result in failed}) > 1
-    if last.verdict in _PROVED and all(result.row.actions[0] is Action.RETRY for result in failed):
+    if last.verdict is Verdict.PASS and all(result.row.actions[0] is Action.RETRY for result in failed):
         return last
     if last.verdict in _PROVED and not repeated and all(result.row.must_repeat for result in failed):
         words = (f"attempt {failed[-1].attempt} failed ({failed[-1].code}), attempt {last.attempt} did not",

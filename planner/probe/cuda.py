@@ -1,19 +1,15 @@
-"""One kernel on one GPU through the driver's own library: no toolkit, no compiler, nothing installed.
+"""The driver's own library by ctypes, each call checked: no toolkit, no compiler, nothing installed.
 
 Runs in a child process of its own: a driver that hangs or crashes takes only the child with it.
 """
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import os
 import pkgutil
-import time
 from typing import Any
 
-ENTRY = "planner_mix"
-THREADS = 128               # threads in a block
 POISON = 0xA5A5A5A5         # what a result that nobody wrote looks like
 LOG_BYTES = 8192
 _ERROR_LOG, _ERROR_LOG_SIZE = 5, 6      # CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
@@ -28,6 +24,10 @@ class CudaError(Exception):
         self.code = code
 
 
+class LoadError(CudaError):
+    """The driver's library is not there, or is none."""
+
+
 class Driver:
     """libcuda.so.1, each call checked."""
 
@@ -35,14 +35,14 @@ class Driver:
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
         except OSError as exc:
-            raise CudaError("libcuda.so.1 cannot be loaded: %s" % exc) from exc
+            raise LoadError("libcuda.so.1 cannot be loaded: %s" % exc) from exc
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call one function; raise with the driver's words unless it says success."""
         try:
             function = getattr(self._library, name)
         except AttributeError as exc:
-            raise CudaError("this libcuda has no %s" % name) from exc
+            raise LoadError("this libcuda has no %s" % name) from exc
         function.restype = ctypes.c_int
         code = function(*arguments)
         if code:
@@ -53,33 +53,6 @@ class Driver:
         text = ctypes.c_char_p()
         getattr(self._library, name)(code, ctypes.byref(text))
         return text.value.decode("utf-8", "replace") if text.value else "unknown"
-
-
-def run_kernel(uuid: str, seed: int, count: int, rounds: int) -> dict[str, Any]:
-    """Run ``planner_mix`` on the GPU with this UUID; return what was seen, ``output`` in base64 included.
-
-    Raises:
-        CudaError: A call failed.
-    """
-    scrub_environment(uuid)
-    started = time.monotonic()
-    driver = Driver()
-    driver.call("cuInit", ctypes.c_uint(0))
-    device = ctypes.c_int()
-    driver.call("cuDeviceGet", ctypes.byref(device), 0)
-    context = ctypes.c_void_p()
-    driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-    driver.call("cuCtxSetCurrent", context)
-    ready = time.monotonic()
-    try:
-        output = _launch(driver, seed, count, rounds)
-    finally:
-        driver.call("cuDevicePrimaryCtxRelease_v2", device)
-    return {
-        **identity(driver, device),
-        "entry": ENTRY, "seed": seed, "n": count, "rounds": rounds, "output": base64.b64encode(output).decode("ascii"),
-        "context_s": round(ready - started, 4), "kernel_s": round(time.monotonic() - ready, 4),
-    }
 
 
 def identity(driver: Driver, device: ctypes.c_int) -> dict[str, Any]:
@@ -94,25 +67,6 @@ def scrub_environment(uuid: str) -> None:
         del os.environ[name]
     os.environ["CUDA_VISIBLE_DEVICES"] = uuid
     os.environ["CUDA_CACHE_DISABLE"] = "1"      # the driver's compiler is part of what is proved
-
-
-def _launch(driver: Driver, seed: int, count: int, rounds: int) -> bytes:
-    module = load_module(driver, ENTRY)
-    function = ctypes.c_void_p()
-    driver.call("cuModuleGetFunction", ctypes.byref(function), module, ENTRY.encode())
-    memory = ctypes.c_uint64()
-    driver.call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(4 * count))
-    driver.call("cuMemsetD32_v2", memory, ctypes.c_uint(POISON), ctypes.c_size_t(count))
-    values = (memory, ctypes.c_uint32(seed), ctypes.c_uint32(count), ctypes.c_uint32(rounds))
-    parameters = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-    blocks = (count + THREADS - 1) // THREADS
-    driver.call("cuLaunchKernel", function, blocks, 1, 1, THREADS, 1, 1, 0, None, parameters, None)
-    driver.call("cuCtxSynchronize")
-    output = ctypes.create_string_buffer(4 * count)
-    driver.call("cuMemcpyDtoH_v2", output, memory, ctypes.c_size_t(4 * count))
-    driver.call("cuMemFree_v2", memory)
-    driver.call("cuModuleUnload", module)
-    return output.raw
 
 
 def load_module(driver: Driver, name: str) -> ctypes.c_void_p:

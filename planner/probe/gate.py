@@ -13,6 +13,7 @@ from .children import bounded, run_all
 from .collective import run_collective
 from .collective import sizes_for as collective_sizes
 from .host import pci_gpus, read_host, read_versions
+from .kernel_log import read_kernel_log
 from .kernels import PROCESSES, pack_digest
 from .nccl import find_libraries
 from .observe_run import read_text
@@ -116,6 +117,9 @@ def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
     report["conditions"] = watcher.result
     if profile != "quick" and not hung:
         _software(report, ready, request)
+    if not hung:        # what the kernel had to say while the kernels ran
+        since_s = report["host_state"].get("read_at_s")
+        report["kernel_log_after"], _ = bounded(lambda: read_kernel_log(since_s), HOST_S, {})
     report["nvml_after"], _ = _nvml() if not hung else ({"gpus": [], "error": "not tried: the driver hangs"}, True)
     report["versions"] = read_versions(report["nvml"], gpus)
 
@@ -150,13 +154,14 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
 
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         def child() -> dict[str, Any]:
-            from .cuda import CudaError  # the parent never loads the driver's library
+            from .cuda import CudaError, LoadError  # the parent never loads the driver's library
             from .measure import measure_all
 
             try:
                 return measure_all(gpu["nvml_uuid"], nonce, "%s:%s" % (host, gpu["index"]), profile)
             except CudaError as exc:
-                return {"error": str(exc), "code": exc.code}
+                ended = "not loaded" if isinstance(exc, LoadError) else ""
+                return {"error": str(exc), "code": exc.code, "ended": ended}
 
         return child
 
@@ -169,7 +174,7 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
             gpu.update(error="the kernels: %s" % words, ended=reason.split(":")[0])
             hung = hung or reason.startswith("hung")
         elif "error" in value:
-            gpu.update(error=value["error"], code=value["code"])
+            gpu.update(error=value["error"], code=value["code"], ended=value["ended"])
         else:
             gpu.setdefault("processes", []).append(value)
             gpu["uuid"] = value["uuid"]

@@ -270,7 +270,9 @@ def test_going_on_needs_proof_of_all_that_is_asked_and_no_failure(results: list[
     if found.action is not Action.CONTINUE:
         return
     assert found.exit_code == 0
-    stays = [r for r in results if r.verdict in (Verdict.FAIL, Verdict.HUNG) and not r.row.must_repeat]
+    # A failure goes only where a fresh attempt was asked for: to see it again, or because waiting may mend it.
+    stays = [r for r in results if r.verdict in (Verdict.FAIL, Verdict.HUNG) and not r.row.must_repeat
+             and r.row.actions[0] is not Action.RETRY]
     assert not stays
     proved = {r.key for r in results if r.verdict in (Verdict.PASS, Verdict.WARN)}
     for gate, subjects in policy.required.items():
@@ -295,3 +297,14 @@ def test_settling_is_idempotent(results: list[GateResult]) -> None:
     group = [replace(r, gate="kernel", subject="GPU-a") for r in results]
     once = settle(group)
     assert settle([once]) == once
+
+
+@pytest.mark.parametrize(("codes", "outcome"), [
+    (("FABRIC_NOT_READY", "OK"), ("pass", "continue", 0)), (("CTR_NO_GPU", "OK"), ("pass", "continue", 0)),
+    (("FABRIC_NOT_READY", "INHERITED"), ("fail", "retry-after-idle", 7)),
+    (("FABRIC_NOT_READY", "FABRIC_NOT_READY"), ("fail", "retry-after-idle", 7)),
+    (("RESULT_WRONG", "OK"), ("fail", "halt", 7)),
+])
+def test_what_waiting_may_mend_is_gone_when_a_fresh_attempt_passes(codes: tuple[str, str],
+                                                                  outcome: tuple[str, str, int]) -> None:
+    assert decided(*(result(code, attempt=place) for place, code in enumerate(codes, start=1))) == outcome

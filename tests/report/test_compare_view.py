@@ -15,7 +15,7 @@ from rich.console import Console
 
 from planner.cli.gate import gate
 from planner.errors import InputError
-from planner.gates.baseline import Comparison, compare
+from planner.gates.compare import Comparison, compare
 from planner.gates.verdicts import Decision, Policy, fold
 from planner.report.compare_view import CompareView, comparison_html, comparison_json, comparison_svg
 from tests.gates.nodes import after, document, edited, parsed
@@ -173,7 +173,3 @@ def test_what_is_no_baseline_is_refused_by_name(tmp_path: Path) -> None:
     found = invoke(tmp_path, document(), {"schema": "planner.gate-result/1"})
     assert isinstance(found.exception, InputError)
     assert "1.json" in found.exception.diagnostics[0].subject
-
-
-def test_charts_of_one_file_are_a_wrong_command_line(tmp_path: Path) -> None:
-    assert "shows samples" in str(invoke(tmp_path, document(), output="svg").exception)
