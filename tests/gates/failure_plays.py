@@ -173,6 +173,7 @@ PLAYS: dict[str, list[Play]] = {
                      Play(plays=("stubborn cuInit 600",), request={"kernel_seconds": 1.5}, attempts=2)],
     "GATE_CRASHED": [Play(plays=("crash cuLaunchKernel 11 1",), attempts=2)],
     "REPORT_FOREIGN": [Play(spoil=foreign)],
+    "XID_APP": [Play(plays=("xid planner_fma 13 1",)), Play(plays=("xid planner_copy 31 1",))],
     "GATE_BUG": [cuda("cuModuleLoadDataEx", 218)],
     "UNKNOWN_CODE": [cuda("cuInit", 12345), cuda("nvmlInitWithFlags", 777, also=NO_GPU)],
 }
@@ -211,6 +212,4 @@ NOT_PLAYED: dict[str, tuple[str, str]] = {
     "NCCL_VERSION_MIX": SEVERAL_NODES, "NCCL_HANG": SEVERAL_NODES, "NCCL_ERROR": SEVERAL_NODES,
     "CANARY_FAILED": SEVERAL_NODES, "CPU_OVERHEAD": LOAD, "LOW_UTILISATION": LOAD,
     "PERF_DROP_WAVE": ("needs a wave of nodes", "test_statistics.py"),
-    # ``xid planner_fma 13 1`` plays it as soon as a report has the kernel's log of after the kernels.
-    "XID_APP": ("the probe reads the kernel's log before its kernels only", "test_node_gpus.py"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 
 from planner.gates.failures import FAILURES, Verdict
 from planner.gates.judge import judge_gate
-from tests.gates.failure_plays import NOT_PLAYED, PLAYS, Play
-from tests.gates.standin_libraries import StandInNode
+from tests.gates.failure_plays import NOT_PLAYED, PLAYS, QUICK, Play
+from tests.gates.standin_libraries import ROOT, StandInNode
 from tests.gates.standin_run import HOST, furnish, namespaces, run_gate, write_probe
 
 CASES = [pytest.param(code, play, id=f"{code}-{number}") for code, plays in PLAYS.items()
@@ -115,5 +116,32 @@ def test_verdict_code_action_and_exit_code_are_those_of_the_table(code: str, pla
     assert found["action"] == row.actions[0].value, found["reasons"]
     others = {r["code"] for r in found["results"] if r["verdict"] == row.verdict.value} - {code}
     assert others == set(play.also), found["reasons"]
-    if play.spoil is None:
-        assert "stand-in GPUs: the driver API answered, no real GPU was proved" in found["notes"] or play.also
+    if play.spoil is None and not play.also and "busy_wait_seconds" not in play.request:     # there are GPUs to tell of
+        assert "stand-in GPUs: the driver API answered, no real GPU was proved" in found["notes"]
+
+
+def calls_of_the_probe() -> list[str]:
+    """Return every call of the driver API that the measurements of one GPU make."""
+    sources = [ROOT / "planner" / "probe" / f"{name}.py" for name in ("cuda", "session", "measure")]
+    found = {name for path in sources for name in re.findall(r'"(cu[A-Z]\w+)"', path.read_text(encoding="utf-8"))}
+    return sorted(found - {"cuGetErrorName", "cuGetErrorString", "cuMemcpyPeerAsync"})
+
+
+GIVE_BACK = {"cuDevicePrimaryCtxRelease_v2", "cuEventDestroy_v2", "cuMemFreeHost", "cuMemFree_v2", "cuModuleUnload"}
+
+
+@pytest.mark.parametrize("call", sorted(set(calls_of_the_probe()) - GIVE_BACK))
+def test_no_call_may_fail_unnoticed(call: str, stage: Stage) -> None:
+    """An error of any call is named with that call, and is no pass."""
+    found = stage.judged(Play(plays=(f"call {call} 719",)))
+    assert found["verdict"] != "pass", found["notes"]
+    assert any(call in words for result in found["results"] for words in result["evidence"]), found["reasons"]
+
+
+@pytest.mark.parametrize("call", sorted(GIVE_BACK))
+def test_what_cannot_be_given_back_is_told(call: str, stage: Stage) -> None:
+    request = {"profile": QUICK, "nonce": "ab", "host": HOST}
+    report = json.loads(stage.report(Play(plays=(f"call {call} 719",)), request))
+    problems = [words for gpu in report["gpus"] for process in gpu["processes"] for words in process["problems"]]
+    assert problems
+    assert all(words.startswith(f"{call} failed with 719") for words in problems)
