@@ -106,7 +106,8 @@ XID = "NVRM: Xid (PCI:0000:11:00): {}, pid={}, name=python3, stand-in"
 NO_GPU = ("GPU_MISSING",)       # where NVML does not answer no kernel ran on any GPU
 
 PLAYS: dict[str, list[Play]] = {
-    "OK": [HEALTHY, Play(before=HEALTHY), Play(faults={"steady": ""}, profile=STANDARD, before=STEADY)],
+    "OK": [HEALTHY, Play(before=HEALTHY), Play(faults={"steady": ""}, profile=STANDARD, before=STEADY),
+           Play(faults={"steady": ""}, profile=DEEP, request={"load_seconds": 1})],
     "DRV_NOT_LOADED": [Play(loaded=None, also=NO_GPU), cuda("nvmlInitWithFlags", 9, also=NO_GPU), cuda("cuInit", 100)],
     "DRV_REBOOT_PENDING": [Play(loaded=OLD_DRIVER, programs={"modinfo": f"#!/bin/sh\necho 'version: {DRIVER}'"},
                                 request={"expect": {"gpus": 2, "driver": DRIVER}}, part=True)],
@@ -204,7 +205,7 @@ PLAYS["GATE_RESIDUE"] = [Play(plays=("later busy_pid 4242 1",))]
 # Rows that stand-in libraries cannot play: why not, and the test that gives the judge a report with it.
 SOFTWARE = ("needs a library, compiler or framework on the node that fails", "test_software.py")
 SEVERAL_NODES = ("needs NCCL or a command on several nodes", "test_multi_node.py")
-LOAD = ("needs minutes of load on a GPU", "test_load.py")
+LOAD = ("a stand-in computes on the processor, whose time is what this row is of", "test_load.py")
 NOT_PLAYED: dict[str, tuple[str, str]] = {
     "LIB_LOAD": SOFTWARE, "LIB_VERSION": SOFTWARE, "LIB_CALL": SOFTWARE, "RUNTIME_TOO_NEW": SOFTWARE,
     "FW_GPU_COUNT": SOFTWARE, "FW_CPU_FALLBACK": SOFTWARE, "CDI_STALE": SOFTWARE, "CTR_NO_GPU": SOFTWARE,
