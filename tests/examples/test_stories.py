@@ -84,7 +84,7 @@ def test_every_driver_of_today_has_a_canary(plans: Any) -> None:
     starts = {node: c["start"]["driver"][0] for c in plan["cohorts"] for node in c["nodes"]}
     canaries = [n for w in plan["waves"] if w["kind"] == "canary" for b in w["batches"] for n in b["nodes"]]
     assert sorted(starts[n] for n in canaries) == ["535.183.01", "550.127.05", "570.195.03"]
-    assert any("ib-hgx" in w and "nccl" in w for w in plan["warnings"])
+    assert [(w["domain"], w["components"], w["fences"]) for w in plan["mixed"]] == [("ib-hgx", ["nccl"], ["slurm"])]
 
 
 def test_volta_keeps_its_last_toolkit_and_flavour(plans: Any) -> None:
