@@ -1,5 +1,7 @@
 """A whole rollout on eight lab nodes, four of them under Slurm: kernel, driver, fabric manager, toolkit, NCCL.
 
+Jobs may span the four under Slurm, so while some have the new NCCL and some the old, marks keep jobs to one half.
+
 The lab, the rollout and everything that is looked at happen once, in ``story``; the tests say what must have been so.
 """
 
@@ -12,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from planner.emit.write import read_bundle
 from planner.lab.spec import NodeSpec
 from planner.lab.stacks import HEAD, example_specs
+from planner.schedule.fences import fence_mark
 from tests.e2e.conftest import Site, StartSite, wait
 from tests.e2e.watch import Record, Watch
 
@@ -27,6 +31,7 @@ SPARE = "n09"                                   # in Slurm and in the inventory,
 RACKS = {"rack-a": ("n02", "n03", "n06", "n07"), "rack-b": ("n01", "n04", "n05", "n08")}
 LIMIT = 2
 PERSON = "anna: bad fan"
+FEATURE = "fast"                                # a person's, on n02
 OLD_KERNEL, NEW_KERNEL = "6.8.0-85-generic", "6.8.0-87-generic"
 OLD_DRIVER, NEW_DRIVER = "570.195.03", "580.105.08"
 # Nodes without switches have a hold of a person's, and a timer that would upgrade them by itself. All of them have it:
@@ -58,6 +63,8 @@ class Story:
     boots: dict[str, str]                                         # boot ids before the rollout
     before: dict[str, tuple[str, str]]                            # traces before the rollout
     after_canary: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, str] = field(default_factory=dict)        # after the canaries, as Slurm says
+    jobs: dict[int, str] = field(default_factory=dict)            # what becomes of jobs of so many nodes in one half
     job: str = ""
     job_ended_in: str = ""
     draining_with_job: str = ""
@@ -83,7 +90,8 @@ def specs() -> list[NodeSpec]:
         if spec.name == HEAD:
             found.append(replace(spec, machine_vars={"planner_role": "scheduler"}))
         elif spec.name in HGX:
-            found.append(replace(spec, gpus=2, machine_vars={"planner_pool": "hgx", **rack, **slurm}))
+            found.append(replace(spec, gpus=2, machine_vars={"planner_pool": "hgx", "planner_comm_domain": "ib", **rack,
+                                                             **slurm}))
         elif spec.name in PCIE:
             found.append(replace(pcie, machine_vars={"planner_pool": "pcie", **rack}))
         else:
@@ -94,6 +102,12 @@ def specs() -> list[NodeSpec]:
 def slurm_says(site: Site, node: str) -> str:
     """Return a node's state and reason."""
     return site.say(HEAD, f"sinfo -h -n {node} -o '%T %E'")
+
+
+def features(site: Site) -> dict[str, str]:
+    """Return the features of Slurm's nodes, "" for none."""
+    said = (line.partition(" ") for line in site.say(HEAD, "sinfo -h -N -o '%N %b'").splitlines())
+    return {node: features.strip().replace("(null)", "") for node, _, features in said}
 
 
 def traces(site: Site) -> dict[str, tuple[str, str]]:
@@ -107,6 +121,8 @@ def site(start_site: StartSite) -> Site:
     site = start_site(specs())
     site.lab.slurm(HEAD, [*HGX, SPARE])
     site.lab.exec(HEAD, "scontrol", "update", f"NodeName={SPARE}", "State=DRAIN", f"Reason={PERSON}")
+    site.lab.exec(HEAD, "scontrol", "update", "NodeName=n02",
+                  f"AvailableFeatures={FEATURE}", f"ActiveFeatures={FEATURE}")
     for node in PCIE:
         site.lab.exec(node, "apt-mark", "hold", HELD_BY_A_PERSON)
         site.lab.exec(node, "sh", "-ec", TIMER)
@@ -151,6 +167,14 @@ def canary(site: Site, story: Story) -> None:
     story.job = site.say(HEAD, f"scontrol -o show job {job}")
     story.job_ended_in = site.say("n01", "cat /root/job-ended")
     story.after_canary = site.status(story.bundle)
+    story.features = features(site)
+    mark = fence_mark(read_bundle(story.bundle))
+    for nodes in (3, 4):
+        asked = f"sbatch --parsable -N {nodes} --constraint='[{mark}-old|{mark}-new]' -o /dev/null --wrap true"
+        story.jobs[nodes] = site.say(HEAD, asked)
+    half = f"scontrol -o show job {story.jobs[3]}"
+    wait(lambda: "JobState=COMPLETED" in site.say(HEAD, half), "a job of one half ends")
+    story.jobs[3] = site.say(HEAD, half)
 
 
 def test_the_watch_itself_sees_too_many_down(site: Site) -> None:
@@ -174,6 +198,18 @@ def test_canaries_of_every_class_move_first_and_stop_for_a_person(story: Story) 
     assert story.after_canary["waits_for_approval"] == ["w1"]
     assert {name for name, node in nodes.items() if node["state"] == "done"} == {"n01", "n05"}
     assert {node["state"] for name, node in nodes.items() if name not in ("n01", "n05")} == {"pending"}
+
+
+def test_while_the_domain_is_mixed_marks_keep_jobs_to_one_half(story: Story) -> None:
+    """The canary is new, its domain's other nodes are old; a job of one half gets these, one of four is refused."""
+    plan = read_bundle(story.bundle)
+    assert [(w.domain, w.components, w.fences, w.unfenced) for w in plan.mixed or ()] == [
+        ("ib", ("nccl",), ("slurm",), 0)]
+    mark = fence_mark(plan)
+    assert story.features == {"n01": f"{mark}-new", "n02": f"{FEATURE},{mark}-old", "n03": f"{mark}-old",
+                              "n04": f"{mark}-old", SPARE: ""}
+    assert " NodeList=n[02-04] " in story.jobs[3]
+    assert "Requested node configuration is not available" in story.jobs[4]
 
 
 def test_a_running_job_ends_undisturbed_before_its_node_reboots(story: Story) -> None:
@@ -237,6 +273,7 @@ def test_nothing_of_the_rollout_is_left(story: Story) -> None:
         assert said.split() == ["enabled", "active"]
         assert "timers" in story.seen.mark_keys[node]
     assert {slurm_says(site, node) for node in HGX} == {"idle none"}
+    assert features(site) == {**dict.fromkeys((*HGX, SPARE), ""), "n02": FEATURE}
     assert sorted(path.stem for path in (story.bundle / "records").rglob("n0*.json")) == sorted(MOVING)
 
 
