@@ -27,6 +27,7 @@ MANIFEST = "MANIFEST.json"
 PLAN_FILE = "plan.json"
 REVIEW_FILE = "PLAN.md"
 PROBE_FILE = "files/probe.zip"
+LIBRARIES = frozenset({"cudnn", "nccl", "tensorrt"})     # gates of the same names look for their files
 NODE_DIR = "/var/lib/planner"
 YAML_WIDTH = 120
 _FOR_PEOPLE = ("because", "notes", "risks", "remarks")     # of a step, in PLAN.md and plan.json alone
@@ -260,18 +261,28 @@ def expectations(cohort: Cohort) -> dict[str, dict[str, Any]]:
     state = {name: values[0] for name, values in cohort.start.items() if len(values) == 1}
     names = ["driver", "fabric_manager"]
     found = {"start": _expected(state, names, cohort)}
-    for step in cohort.steps:
+    for place, step in enumerate(cohort.steps, start=1):
         for change in step.changes:
             state[change.component] = change.to
             names += ["kernel"] * (change.component == "kernel")
         for name in step.unpredicted or ():
             state.pop(name, None)
-        found[step.id] = _expected(state, names, cohort)
+        dropped = _dropped(cohort, cohort.steps[:place])
+        found[step.id] = {**_expected(state, names, cohort), **({"dropped": dropped} if dropped else {})}
     return found
 
 
 def _expected(state: Mapping[str, str], names: Sequence[str], cohort: Cohort) -> dict[str, Any]:
     return {**{name: state[name] for name in names if state.get(name)}, "gpus": len(cohort.gpu_names)}
+
+
+def _dropped(cohort: Cohort, steps: Sequence[Step]) -> list[str]:
+    """Return what the gate may miss after these steps: folders of toolkits that went, and libraries that changed."""
+    gone = {change.from_ for step in steps for change in step.changes if change.component == "cuda_toolkits"}
+    gone -= {change.to for step in steps for change in step.changes if change.component == "cuda_toolkits"}
+    folders = {f"/usr/local/cuda-{'.'.join(version.split('.')[:2])}" for version in gone if version[:1].isdigit()}
+    libraries = {change.component for step in steps for change in step.changes}
+    return sorted(folders) + sorted(libraries & LIBRARIES)
 
 
 def is_downgrade(step: Step) -> bool:

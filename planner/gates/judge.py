@@ -46,7 +46,8 @@ def judge_gate(text: str, request: Mapping[str, Any], before: str | None = None,
 
     Returns:
         ``verdict`` (one of seven words), ``outcome`` (what a rollout goes by: pass | fail | inconclusive), ``code`` of
-        the worst result, ``action``, ``allowed``, ``exit_code``, ``reasons`` (empty for a clean pass), ``notes``,
+        the worst result, ``action``, ``allowed``, ``exit_code``, ``reasons`` (empty for a pass), ``notes`` (what a
+        reader must know of a pass: warnings), ``skipped`` (what was not tried, and why),
         ``wrong_results`` (kernels ran and gave another result than arithmetic does), ``retry_after_s`` (0: no retry)
         and ``results``. Missing evidence is never a pass.
     """
@@ -111,10 +112,15 @@ def _attempt(text: str, request: Mapping[str, Any], before: Mapping[str, Any] | 
 def _parts(report: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[GateResult]:
     """Judge what lies beyond one GPU, as far as the report has it."""
     found: list[GateResult] = []
-    for part, judge in (("pairs", judge_pairs), ("collective", judge_collective), ("load", judge_load),
-                        ("software", judge_software)):
-        if part in report:
+    without = request.get("without") or ()
+    for part, judge in (("pairs", judge_pairs), ("collective", judge_collective), ("load", judge_load)):
+        if part not in without:
             found += judge(report, request, before)
+    if "software" in report:
+        # What the plan takes away is no loss.
+        software = dict(request.get("software") or {})
+        dropped = [*(software.get("dropped") or ()), *((request.get("expect") or {}).get("dropped") or ())]
+        found += judge_software(report, {**request, "software": {**software, "dropped": dropped}}, before)
     return found
 
 
@@ -124,7 +130,7 @@ def _inventory(report: Mapping[str, Any], host: str) -> list[GateResult]:
     tried = [gpu.get("index") for gpu in report["gpus"]]
     found = [GateResult("report", host, "GATE_BUG", (f"GPU {index}: {tried.count(index)} results instead of one",))
              for index in listed if tried.count(index) != 1]
-    if not tried and not found:
+    if not tried and not found and not report["nvml"].get("error"):
         found.append(GateResult("report", host, "GPU_MISSING", ("no kernel ran on any GPU",)))
     return found
 
@@ -189,6 +195,8 @@ def _process(process: Mapping[str, Any], gpu: Mapping[str, Any], request: Mappin
         else:
             bad = tuple(wrong(result, sizes.get(name, {}), nonce, label))
             found.append(GateResult(name, subject, "RESULT_WRONG" if bad else "OK", bad))
+    found += [GateResult("given-back", subject, "UNKNOWN_CODE", (str(text),))
+              for text in process.get("problems") or ()]
     seen = {result.gate for result in found}
     found += [GateResult(name, subject, "GATE_NO_RESULT", ("asked for, and no answer",))
               for name in sizes if name not in seen]
@@ -276,7 +284,8 @@ def _told(decision: Decision, report: Mapping[str, Any] | None, notes: Sequence[
         "verdict": decision.verdict.value, "outcome": _OUTCOME.get(decision.verdict, INCONCLUSIVE),
         "code": worst.code, "action": decision.action.value, "allowed": [each.value for each in decision.allowed],
         "exit_code": decision.exit_code, "reasons": [_sentence(r, names) for r in bad],
-        "notes": [*notes, *(_sentence(r, names) for r in [*watched, *skipped])],
+        "notes": [*notes, *(_sentence(r, names) for r in watched)],
+        "skipped": [_sentence(r, names) for r in skipped],
         "wrong_results": any(r.code == "RESULT_WRONG" for r in decision.results),
         "retry_after_s": RETRY_AFTER_S if decision.action is Action.RETRY else 0,
         "results": [r.as_dict() for r in decision.results],

@@ -108,7 +108,7 @@ def _gone(found: Iterable[GateResult], old: Mapping[tuple[str, str], GateResult]
                        ("it passed before the change and is not there now",), passed_before=True)
             for (gate, subject), result in sorted(old.items())
             if (gate, subject) not in have and result.verdict in (Verdict.PASS, Verdict.WARN)
-            and not subject.startswith(tuple(dropped))]
+            and gate not in dropped and not subject.startswith(tuple(dropped))]
 
 
 def _answer(answer: Any, report: Mapping[str, Any], nonce: str, host: str) -> GateResult:

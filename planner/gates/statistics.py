@@ -332,20 +332,25 @@ def temperature_class(celsius: float) -> int:
 
 
 def spoiled_by(before: Surroundings, after: Surroundings) -> tuple[tuple[str, str], ...]:
-    """Return why two measurements cannot be compared: (code, sentence), the gravest first; empty where they can."""
+    """Return why two measurements cannot be compared: (code, sentence), the gravest first; empty where they can.
+
+    What is 0 was not told by NVML; nothing is compared with it.
+    """
     found = []
     for when, seen in (("before", before), ("after", after)):
         if seen.foreign:
             found.append(("ENV_FOREIGN_PROCESS", f"{when}: {', '.join(sorted(seen.foreign))} held the GPU"))
         if seen.throttled:
             found.append(("ENV_THROTTLED", f"{when}: {', '.join(sorted(seen.throttled))} was active"))
-    if abs(before.power_limit_w - after.power_limit_w) > POWER_STEP_W:
+    if min(before.power_limit_w, after.power_limit_w) > 0 and abs(
+            before.power_limit_w - after.power_limit_w) > POWER_STEP_W:
         found.append(("ENV_POWER_CAP", f"power cap {before.power_limit_w:g} W before, {after.power_limit_w:g} W after"))
     for name, old, new in (("SM", before.sm_clock_mhz, after.sm_clock_mhz),
                            ("memory", before.memory_clock_mhz, after.memory_clock_mhz)):
-        if abs(new - old) > CLOCK_STEP * max(old, new):
+        if min(old, new) > 0 and abs(new - old) > CLOCK_STEP * max(old, new):
             found.append(("ENV_CLOCKS", f"{name} clock {old:g} MHz before, {new:g} MHz after"))
-    if (temperature_class(before.temperature_c) != temperature_class(after.temperature_c)
+    if (min(before.temperature_c, after.temperature_c) > 0
+            and temperature_class(before.temperature_c) != temperature_class(after.temperature_c)
             and abs(before.temperature_c - after.temperature_c) > TEMPERATURE_STEP_C):
         found.append(("ENV_TEMPERATURE", f"{before.temperature_c:g} °C before, {after.temperature_c:g} °C after"))
     order = ("ENV_FOREIGN_PROCESS", "ENV_THROTTLED", "ENV_POWER_CAP", "ENV_CLOCKS", "ENV_TEMPERATURE")

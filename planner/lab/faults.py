@@ -14,7 +14,7 @@ NODE_FILES: Final[Mapping[str, str]] = {
     "gate-wrong": "[GPU] one element of every kernel's result is wrong on this GPU",
     "gpu-busy": "[GPU PID] a foreign process uses this GPU",
     "ecc": "GPU COUNT uncorrected memory errors",
-    "steady": "times of kernels are counted at nominal rates, the same in every run",
+    "wall-clock": "times of kernels are the processor's own, another one in every run",
     "slow-percent": "PERCENT [GPU] kernels and copies are so much slower",
     "jitter-percent": "PERCENT [GPU] their times spread so far",
     "cuinit-code": "CODE cuInit answers with this code",

@@ -19,6 +19,7 @@ from .measure import BLOCKS_PER_SM, THREADS, Nonce
 from .nccl import Log, Nccl, NcclError
 from .pairs import open_sessions
 from .session import Session, ShortMemoryError
+from .software_kit import LAB_STAND_IN
 
 SCHEMA = "planner.collective/1"
 SIZES: dict[str, dict[str, Any]] = {
@@ -273,6 +274,12 @@ def run_collective(uuids: list[str], nonce: str, host: str, sizes: dict[str, Any
     if not libraries:
         return {"schema": SCHEMA, "nonce": nonce, "host": host, "status": "skip", "libraries": [],
                 "reason": "no libnccl.so.2 by ldconfig, in the given interpreters or under the given roots"}
+    played = False
+    with contextlib.suppress(NcclError):        # one that cannot be loaded is told by the measurement
+        played = Nccl(libraries[0]).has(LAB_STAND_IN)
+    if played:
+        return {"schema": SCHEMA, "nonce": nonce, "host": host, "status": "skip", "libraries": libraries,
+                "reason": "a stand-in of planner's lab, which only knows its version"}
     found = measure_collective(uuids, nonce, host, sizes, libraries[0])
     status = "error" if "error" in found else "inconclusive" if "short" in found else "ok"
     return dict(found, status=status, libraries=[os.path.realpath(path) for path in libraries])

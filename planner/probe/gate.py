@@ -116,7 +116,7 @@ def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
             _beyond_one_gpu(report, ready, request)
     report["conditions"] = watcher.result
     if profile != "quick" and not hung:
-        _software(report, ready, request)
+        _software(report, request)
     if not hung:        # what the kernel had to say while the kernels ran
         since_s = report["host_state"].get("read_at_s")
         report["kernel_log_after"], _ = bounded(lambda: read_kernel_log(since_s), HOST_S, {})
@@ -221,10 +221,10 @@ def _load(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str
                       for gpu in ready for value, reason in [found[gpu["index"]]]]
 
 
-def _software(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
+def _software(report: dict[str, Any], request: dict[str, Any]) -> None:
     """Prove that the software on this node reaches the GPUs."""
-    if ready and "software" not in (request.get("without") or ()):
-        report["software"] = check_software(request, ready)
+    if "software" not in (request.get("without") or ()):
+        report["software"] = check_software(request, report["gpus"])
 
 
 def by_hand(argv: list[str]) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class Nccl:
         except OSError as exc:
             raise NcclError("%s cannot be loaded: %s" % (path, exc), None) from exc
 
+    def has(self, name: str) -> bool:
+        """Say whether the library has a function or variable of this name."""
+        return hasattr(self._library, name)
+
     def call(self, name: str, *arguments: Any) -> None:
         """Call one function; raise with NCCL's words unless it says success."""
         try:

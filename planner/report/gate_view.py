@@ -38,6 +38,9 @@ def gate_table(result: Mapping[str, Any], before: Baseline | None = None) -> str
     if figures:
         lines.append(format_table(("GPU", "figure", "median", "before", "change"), figures) + "\n")
     lines += [f"  {_plain(text)}\n" for text in [*judged["reasons"], *judged["notes"]]]
+    skipped = sorted({answer["gate"] for answer in judged["results"] if answer["verdict"] == "skip"})
+    if skipped:
+        lines.append(f"  not tried (why: -o json): {_plain(', '.join(skipped))}\n")
     return "".join(lines)
 
 

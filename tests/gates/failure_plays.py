@@ -63,12 +63,12 @@ class Play:
 
 def slow(percent: float, **more: Any) -> Play:
     """A node whose every figure is slower than before."""
-    return Play(faults={"steady": "", "slow-percent": str(percent)}, profile=STANDARD, before=STEADY, **more)
+    return Play(faults={"slow-percent": str(percent)}, profile=STANDARD, before=STEADY, **more)
 
 
 def watched(line: str, **more: Any) -> Play:
     """A node on which NVML shows something else than before while kernels run."""
-    return Play(plays=(WATCHED, line), faults={"steady": ""}, profile=STANDARD, before=WATCHED_BEFORE, **more)
+    return Play(plays=(WATCHED, line), profile=STANDARD, before=WATCHED_BEFORE, **more)
 
 
 def year_ago(report: Report) -> None:
@@ -98,20 +98,19 @@ def cuda(call: str, code: int, **more: Any) -> Play:
 
 
 HEALTHY = Play()
-STEADY = Play(faults={"steady": ""}, profile=STANDARD)
-WATCHED_BEFORE = Play(plays=(WATCHED,), faults={"steady": ""}, profile=STANDARD)
-NOISY = Play(faults={"steady": "", "jitter-percent": "60"}, profile=STANDARD)
+STEADY = Play(profile=STANDARD)
+WATCHED_BEFORE = Play(plays=(WATCHED,), profile=STANDARD)
+NOISY = Play(faults={"jitter-percent": "60"}, profile=STANDARD)
 XID = "NVRM: Xid (PCI:0000:11:00): {}, pid={}, name=python3, stand-in"
 
-NO_GPU = ("GPU_MISSING",)       # where NVML does not answer no kernel ran on any GPU
 
 PLAYS: dict[str, list[Play]] = {
-    "OK": [HEALTHY, Play(before=HEALTHY), Play(faults={"steady": ""}, profile=STANDARD, before=STEADY),
-           Play(faults={"steady": ""}, profile=DEEP, request={"load_seconds": 1})],
-    "DRV_NOT_LOADED": [Play(loaded=None, also=NO_GPU), cuda("nvmlInitWithFlags", 9, also=NO_GPU), cuda("cuInit", 100)],
+    "OK": [HEALTHY, Play(before=HEALTHY), Play(profile=STANDARD, before=STEADY),
+           Play(profile=DEEP, request={"load_seconds": 1})],
+    "DRV_NOT_LOADED": [Play(loaded=None), cuda("nvmlInitWithFlags", 9), cuda("cuInit", 100)],
     "DRV_REBOOT_PENDING": [Play(loaded=OLD_DRIVER, programs={"modinfo": f"#!/bin/sh\necho 'version: {DRIVER}'"},
                                 request={"expect": {"gpus": 2, "driver": DRIVER}}, part=True)],
-    "DRV_LIB_MISMATCH": [Play(loaded=OLD_DRIVER, also=NO_GPU), cuda("nvmlInitWithFlags", 18, also=NO_GPU),
+    "DRV_LIB_MISMATCH": [Play(loaded=OLD_DRIVER), cuda("nvmlInitWithFlags", 18),
                          cuda("cuInit", 803)],
     "UVM_MISSING": [cuda("cuInit", 999)],
     "COMPAT_BAD": [cuda("cuInit", 804)],
@@ -140,7 +139,7 @@ PLAYS: dict[str, list[Play]] = {
                      Play(plays=("flip planner_copy 77 1",)), Play(plays=("flip planner_wmma_s8 3 1",))],
     "TENSOR_CORES_OFF": [Play(plays=("value tensor_cores_off 1 1",)),
                          Play(plays=("value tensor_cores_off 1",), before=HEALTHY)],
-    "P2P_CHANGED": [Play(plays=("value hidden_from_peers 1 1",), faults={"steady": ""}, profile=STANDARD,
+    "P2P_CHANGED": [Play(plays=("value hidden_from_peers 1 1",), profile=STANDARD,
                          before=STEADY)],
     "PTX_TOO_NEW": [cuda("cuModuleLoadDataEx", 222)],
     "NO_KERNEL_IMAGE": [cuda("cuLaunchKernel", 209)],
@@ -150,21 +149,21 @@ PLAYS: dict[str, list[Play]] = {
     "PERF_DROP": [slow(15, attempts=2)],
     "PERF_COLLAPSE": [slow(45, attempts=2)],
     "PERF_FLAKY": [slow(15, attempts=2, once=True)],
-    "PERF_UNSTEADY": [Play(faults={"steady": "", "jitter-percent": "12"}, profile=STANDARD, before=STEADY)],
-    "PERF_FASTER": [Play(faults={"steady": ""}, profile=STANDARD,
-                         before=Play(faults={"steady": "", "slow-percent": "20"}, profile=STANDARD))],
-    "PEER_OUTLIER": [Play(faults={"steady": "", "slow-percent": "4 0"}, gpus=6, profile=STANDARD,
-                          before=Play(faults={"steady": "", "slow-percent": "2 0"}, gpus=6, profile=STANDARD))],
+    "PERF_UNSTEADY": [Play(faults={"jitter-percent": "12"}, profile=STANDARD, before=STEADY)],
+    "PERF_FASTER": [Play(profile=STANDARD,
+                         before=Play(faults={"slow-percent": "20"}, profile=STANDARD))],
+    "PEER_OUTLIER": [Play(faults={"slow-percent": "4 0"}, gpus=6, profile=STANDARD,
+                          before=Play(faults={"slow-percent": "2 0"}, gpus=6, profile=STANDARD))],
     "ENV_THROTTLED": [Play(plays=("value throttle_reasons 0x8 1",)), watched("value throttle_reasons 0x40 1")],
     "ENV_FOREIGN_PROCESS": [Play(faults={"gpu-busy": "1 1"})],
     "ENV_POWER_CAP": [watched("value power_limit_mw 500000", request={"expect": {
         "gpus": 2, "may_change": ["power_limit_w", "power_enforced_w"]}})],
     "ENV_CLOCKS": [watched("value sm_clock_mhz 1200")],
     "ENV_TEMPERATURE": [watched("value temperature_c 84")],
-    "BASELINE_MISSING": [Play(faults={"steady": ""}, profile=STANDARD, part=True), Play(part=True)],
-    "BASELINE_OTHER": [Play(faults={"steady": ""}, profile=STANDARD, before=STEADY, edit=other_kernels)],
-    "BASELINE_OLD": [Play(faults={"steady": ""}, profile=STANDARD, before=STEADY, edit=year_ago)],
-    "BASELINE_NOISY": [Play(faults={"steady": ""}, profile=STANDARD, before=NOISY)],
+    "BASELINE_MISSING": [Play(profile=STANDARD, part=True), Play(part=True)],
+    "BASELINE_OTHER": [Play(profile=STANDARD, before=STEADY, edit=other_kernels)],
+    "BASELINE_OLD": [Play(profile=STANDARD, before=STEADY, edit=year_ago)],
+    "BASELINE_NOISY": [Play(profile=STANDARD, before=NOISY)],
     "MEMORY_SHORT": [Play(config={"memory-mib": "1"}), cuda("cuMemAlloc_v2", 2)],
     "PART_MISSING": [Play(config={"compute-capability": "6.1"}, part=True), Play(plays=("value mig 1",), part=True)],
     "REQUIRED_SKIPPED": [Play(config={"compute-capability": "6.1"}, request={"required": ["wmma_f16"]})],
@@ -176,7 +175,7 @@ PLAYS: dict[str, list[Play]] = {
     "REPORT_FOREIGN": [Play(spoil=foreign)],
     "XID_APP": [Play(plays=("xid planner_fma 13 1",)), Play(plays=("xid planner_copy 31 1",))],
     "GATE_BUG": [cuda("cuModuleLoadDataEx", 218)],
-    "UNKNOWN_CODE": [cuda("cuInit", 12345), cuda("nvmlInitWithFlags", 777, also=NO_GPU)],
+    "UNKNOWN_CODE": [cuda("cuInit", 12345), cuda("nvmlInitWithFlags", 777)],
 }
 
 # Another gate of this node holds the lock that all have.

@@ -34,7 +34,9 @@ def report(profile: str, nonce: str, host: str, *, driver: str = "580.2", gpus: 
         "schema": "planner.gate/2", "profile": profile, "nonce": nonce, "host": host, "attempt": 1, "pci_gpus": gpus,
         "pack": "made-up", "boot_id": "b", "seconds": 1.0, "started_at": "2026-11-24T10:00:00Z",
         "host_state": host_state, "conditions": {},
-        **({"pairs": pairs(nonce, host, gpus)} if profile != "quick" and gpus > 1 else {}),
+        **({"pairs": pairs(nonce, host, gpus), "collective": {
+            "nonce": nonce, "host": host, "status": "skip", "libraries": [], "reason": "made up: no NCCL"},
+            } if profile != "quick" and gpus > 1 else {}),
         "versions": {"loaded": driver, "nvml": driver, "libcuda": driver, "fabric_manager": driver,
                      "fabric_manager_active": True},
         "nvml": {"driver": driver, "gpus": listed}, "nvml_after": {"driver": driver, "gpus": listed},

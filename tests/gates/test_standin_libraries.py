@@ -48,12 +48,12 @@ def test_all_work_is_done_and_right(compiled: Path, tmp_path: Path) -> None:
 
 def test_steady_times_are_those_of_nominal_rates_and_slowness_is_what_was_asked(
         compiled: Path, tmp_path: Path) -> None:
-    steady = samples(measured(StandInNode(compiled, tmp_path / "a", faults={"steady": ""})))
+    steady = samples(measured(StandInNode(compiled, tmp_path / "a")))
     rates = {"d2d_gbps": 2000, "copy_kernel_gbps": 2000, "memory_write_gbps": 2000, "h2d_gbps": 50, "d2h_gbps": 50,
              "fma_tflops": 60, "wmma_f16_tflops": 600, "wmma_s8_tops": 900, "ratio_f16_per_fma": 8}
     for name, rate in rates.items():
         assert steady[name] == pytest.approx([rate] * len(steady[name]), rel=1e-5), name
-    node = StandInNode(compiled, tmp_path / "b", faults={"steady": "", "slow-percent": "15 1"})
+    node = StandInNode(compiled, tmp_path / "b", faults={"slow-percent": "15 1"})
     assert samples(measured(node, "0")) == steady
     slow = samples(measured(node, "1"))
     for name in rates:
@@ -61,7 +61,7 @@ def test_steady_times_are_those_of_nominal_rates_and_slowness_is_what_was_asked(
 
 
 def test_jitter_spreads_times_alike_in_every_run(compiled: Path, tmp_path: Path) -> None:
-    node = StandInNode(compiled, tmp_path, faults={"steady": "", "jitter-percent": "8"})
+    node = StandInNode(compiled, tmp_path, faults={"jitter-percent": "8"})
     first, second = samples(measured(node)), samples(measured(node))
     assert first == second
     spread = first["memory_check_gbps"]
@@ -100,7 +100,7 @@ def test_an_older_gpu_takes_no_newer_module(compiled: Path, tmp_path: Path) -> N
 
 
 def test_tensor_cores_that_are_off_show_in_the_ratio(compiled: Path, tmp_path: Path) -> None:
-    seen = measured(StandInNode(compiled, tmp_path, faults={"steady": ""}, plays=["value tensor_cores_off 1"]))
+    seen = measured(StandInNode(compiled, tmp_path, plays=["value tensor_cores_off 1"]))
     assert wrong_ones(seen) == []
     assert samples(seen)["ratio_f16_per_fma"] == [1.0] * PLAYED["ratio"]["samples"]
 

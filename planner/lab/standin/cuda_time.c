@@ -1,5 +1,5 @@
-/* Stand-in libcuda.so.1, streams, events and time: everything is done when a call returns, so wall time is the work's
-   time. Three faults change it: `steady` counts work at nominal rates instead, so that figures repeat to the digit;
+/* Stand-in libcuda.so.1, streams, events and time: everything is done when a call returns. Work is counted at nominal
+   rates, so that figures repeat to the digit. Three faults change that: with `wall-clock` time is the processor's;
    `slow-percent` (PERCENT [GPU]) takes so much from every rate; `jitter-percent` spreads times, the same in every run. */
 #include "cuda.h"
 
@@ -15,7 +15,7 @@ static const double RATE[RATES] = {
 int steady(void) {
     static int told = -1;       /* asked for at every launch: a process keeps what it found first */
     if (told < 0)
-        told = there(FAULT "steady");
+        told = !there(FAULT "wall-clock");
     return told;
 }
 
