@@ -47,7 +47,7 @@ def judge_gate(text: str, request: Mapping[str, Any], before: str | None = None,
     Returns:
         ``verdict`` (one of seven words), ``outcome`` (what a rollout goes by: pass | fail | inconclusive), ``code`` of
         the worst result, ``action``, ``allowed``, ``exit_code``, ``reasons`` (empty for a pass), ``notes`` (what a
-        reader must know of a pass: warnings), ``skipped`` (what was not tried, and why),
+        reader must know of a pass: warnings), ``not_tried`` (what was not, and why),
         ``wrong_results`` (kernels ran and gave another result than arithmetic does), ``retry_after_s`` (0: no retry)
         and ``results``. Missing evidence is never a pass.
     """
@@ -285,7 +285,7 @@ def _told(decision: Decision, report: Mapping[str, Any] | None, notes: Sequence[
         "code": worst.code, "action": decision.action.value, "allowed": [each.value for each in decision.allowed],
         "exit_code": decision.exit_code, "reasons": [_sentence(r, names) for r in bad],
         "notes": [*notes, *(_sentence(r, names) for r in watched)],
-        "skipped": [_sentence(r, names) for r in skipped],
+        "not_tried": [_sentence(r, names) for r in skipped],
         "wrong_results": any(r.code == "RESULT_WRONG" for r in decision.results),
         "retry_after_s": RETRY_AFTER_S if decision.action is Action.RETRY else 0,
         "results": [r.as_dict() for r in decision.results],

@@ -140,7 +140,7 @@ def measure_device_copy(session: Session, nonce: Nonce, sizes: dict[str, int]) -
         by_kernel = session.launcher(copy, blocks, THREADS, target, source, _u32(words // 4))
         for name, way in (("d2d_gbps", by_driver), ("copy_kernel_gbps", by_kernel)):
             session.set_words(target, POISON, words)
-            session.timed_ms(way)
+            _warm_up(session, way)
             samples[name] = [_gbps(8 * words, session.timed_ms(way)) for _ in range(sizes["samples"])]
             report.clear()
             session.launcher(total, blocks, THREADS, target, _u32(words), report.address)()

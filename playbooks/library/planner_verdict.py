@@ -41,7 +41,7 @@ allowed: {description: "What a person may choose instead.", type: list, returned
 exit_code: {description: "What planner gate run would end with.", type: int, returned: always}
 reasons: {description: "Why it is not a pass.", type: list, returned: always}
 notes: {description: "What a reader must know of a pass.", type: list, returned: always}
-skipped: {description: "What was not tried, and why.", type: list, returned: always}
+not_tried: {description: "What was not tried, and why.", type: list, returned: always}
 wrong_results: {description: "Whether a kernel gave a wrong result.", type: bool, returned: always}
 retry_after_s: {description: "Seconds of idle before a fresh attempt; 0 where none is asked for.", type: int,
                 returned: always}

@@ -116,7 +116,7 @@ def test_verdict_code_action_and_exit_code_are_those_of_the_table(code: str, pla
     assert found["action"] == row.actions[0].value, found["reasons"]
     others = {r["code"] for r in found["results"] if r["verdict"] == row.verdict.value} - {code}
     assert others == set(play.also), found["reasons"]
-    silent = any("NVML did not answer" in words for words in found.get("skipped", ()))       # no GPU to tell of
+    silent = any("NVML did not answer" in words for words in found.get("not_tried", ()))       # no GPU to tell of
     if play.spoil is None and not play.also and "busy_wait_seconds" not in play.request and not silent:
         assert "stand-in GPUs: the driver API answered, no real GPU was proved" in found["notes"]
 

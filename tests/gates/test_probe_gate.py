@@ -130,6 +130,7 @@ def test_the_verdict_module_judges_through_ansible(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert (seen["outcome"], seen["exit_code"]) == ("fail", 7)
+    assert not {"skipped", "unreachable", "rc"} & set(seen), "Ansible itself reads these words"
     assert any("1 of 2 GPUs" in reason for reason in seen["reasons"])
 
 
