@@ -103,13 +103,16 @@ def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> in
     """Compare a node with itself before a change: what is gone, slower or unsteady.
 
     With one file, the standard gate runs now, on this machine. With more, nothing runs: the others were taken after
-    the change, the first and its repetitions.
+    the change, the first and its repetitions. Files of several nodes are compared node by node, and as one wave: it
+    fails when nearly all of its GPUs lost 2 %, though each passes alone.
     """
     from planner.gates.compare import compare as compare_figures
     from planner.gates.verdicts import Policy, fold
     from planner.report import compare_view as view
     from planner.report.console import print_json
 
+    if after and not host and len(names := _hosts(before)) > 1:
+        return _compare_wave(before, after, names, output)
     old = _figures(before, host)
     if after:
         new = [_figures(path, old.host) for path in after]
@@ -124,6 +127,45 @@ def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> in
     else:
         sys.stdout.write(view.comparison_svg(found) if output == "svg" else view.comparison_html(found, decision))
     return decision.exit_code
+
+
+def _hosts(path: Path) -> list[str]:
+    """Return the nodes of a kept file; none where it is a document of one node's figures."""
+    from planner.cli.inputs import read_text
+    from planner.gates.baseline import SCHEMA
+
+    return [] if f'"{SCHEMA}"' in read_text(path) else sorted(_read_results(path))
+
+
+def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], output: str) -> int:
+    from planner.gates.compare import compare as compare_figures
+    from planner.gates.compare import compare_wave
+    from planner.gates.verdicts import Policy, fold
+    from planner.report import compare_view as view
+    from planner.report.console import format_table, print_json
+
+    if output in ("html", "svg"):
+        raise click.UsageError(f"-o {output} shows one node; choose it: --host {hosts[0]}")
+    missing = {host for host in hosts for path in after if host not in _hosts(path)}
+    found = {host: compare_figures(_figures(before, host), *(_figures(path, host) for path in after))
+             for host in hosts if host not in missing}
+    decisions = {host: fold(each.results, Policy(required={})) for host, each in found.items()}
+    wave = compare_wave(list(found.values()))
+    together = fold([result for result, _ in wave], Policy(required={}))
+    codes = [decision.exit_code for decision in decisions.values()] + [together.exit_code if wave else 0]
+    if output == "json":
+        print_json({"schema": "planner.wave-comparison/1", "missing": sorted(missing), "wave": together.as_dict(),
+                    "nodes": {host: view.comparison_json(found[host], decisions[host]) for host in sorted(found)}})
+    else:
+        rows = [(host, decisions[host].verdict.value, "; ".join(decisions[host].reasons)[:160] or "-")
+                for host in sorted(found)] + [(host, "skip", "no measurement after the change")
+                                              for host in sorted(missing)]
+        sys.stdout.write(format_table(("node", "verdict", "why"), rows) + "\n")
+        figures = [(result.gate.removeprefix("wave:"), f"{-100 * change.loss:+.1f} %",
+                    f"{change.slower} of {change.count}", result.verdict.value) for result, change in wave]
+        header = ("figure of the wave", "median change", "GPUs that lost", "verdict")
+        sys.stdout.write(format_table(header, figures) + "\n")
+    return min([*codes, 8 if missing else 0], key=_WORST.index)
 
 
 def _run(profile: str, options: Mapping[str, Any], before: Path | None) -> list[dict[str, Any]]:
