@@ -296,4 +296,5 @@ def _sentence(result: GateResult, names: Mapping[str, str]) -> str:
     """Return ``GPU 0: kernel: what was seen (CODE)``."""
     subject = names.get(result.subject, "" if result.gate == "report" else result.subject)
     head = ": ".join(part for part in (subject, result.gate if result.gate != "report" else "") if part)
-    return f"{head}: {'; '.join(result.evidence) or result.row.seen_as} ({result.code})".removeprefix(": ")
+    words = [text.removeprefix(f"{result.gate}: ") for text in result.evidence]
+    return f"{head}: {'; '.join(words) or result.row.seen_as} ({result.code})".removeprefix(": ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
@@ -12,9 +13,12 @@ from typing import Any, Callable
 from .children import bounded, run_all
 from .collective import run_collective
 from .collective import sizes_for as collective_sizes
+from .cuda import CudaError, LoadError
 from .host import pci_gpus, read_host, read_versions
 from .kernel_log import read_kernel_log
 from .kernels import PROCESSES, pack_digest
+from .load import run_load
+from .measure import measure_all
 from .nccl import find_libraries
 from .observe_run import read_text
 from .pairs import measure_pairs
@@ -47,6 +51,8 @@ def run_gate(request: dict[str, Any]) -> dict[str, Any]:
         because something is missing or hangs.
     """
     request = completed(request)
+    with contextlib.suppress(Exception):    # read once for all children; the driver's libraries are theirs alone
+        import pynvml  # noqa: F401
     report: dict[str, Any] = {key: request[key] for key in ("profile", "nonce", "host", "attempt")}
     started = time.time()
     report["begun_s"] = round(time.monotonic(), 4)
@@ -108,13 +114,15 @@ def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
         for gpu in ready:
             gpu["error"] = "not tried: the driver hangs"
         ready = []
-    with Watcher() as watcher:
-        for _ in range(PROCESSES[profile] if ready else 0):
-            hung = _measure(ready, request) or hung
-            ready = [gpu for gpu in ready if "error" not in gpu]
-        if not hung:
-            _beyond_one_gpu(report, ready, request)
-    report["conditions"] = watcher.result
+    report["conditions"] = {}
+    if ready:
+        with Watcher() as watcher:
+            for _ in range(PROCESSES[profile]):
+                hung = _measure(ready, request) or hung
+                ready = [gpu for gpu in ready if "error" not in gpu]
+            if not hung:
+                _beyond_one_gpu(report, ready, request)
+        report["conditions"] = watcher.result
     if profile != "quick" and not hung:
         _software(report, request)
     if not hung:        # what the kernel had to say while the kernels ran
@@ -154,9 +162,6 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
 
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         def child() -> dict[str, Any]:
-            from .cuda import CudaError, LoadError  # the parent never loads the driver's library
-            from .measure import measure_all
-
             try:
                 return measure_all(gpu["nvml_uuid"], nonce, "%s:%s" % (host, gpu["index"]), profile)
             except CudaError as exc:
@@ -207,8 +212,6 @@ def _in_child(function: Callable[[], dict[str, Any]], limit_s: float) -> dict[st
 
 def _load(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
     """Keep all GPUs busy at the same time."""
-    from .load import run_load  # the deep profile alone needs it
-
     seconds = float(request.get("load_seconds") or LOAD_S)
 
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
