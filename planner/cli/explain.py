@@ -12,6 +12,7 @@ from planner.diagnostics import Diagnostic
 from planner.errors import InputError
 from planner.explain.rank import Explanation, explain
 from planner.explain.rules import Told, tell
+from planner.gates.failures import FAILURES, Failure
 from planner.report.console import print_json
 from planner.report.explain_view import explanation_lines, rule_lines
 
@@ -24,6 +25,7 @@ Examples:
   planner explain --log train.log --stack machine.yml    a log, with what is known of the machine
   journalctl -k | planner explain                        as a filter
   planner explain cuda-13-driver-floor                   a finding of planner check, with its source
+  planner explain PERF_DROP                              a code of a gate
 """)
 @click.argument("code", required=False)
 @click.option("--message", help="The message itself.")
@@ -34,7 +36,10 @@ Examples:
 @click.option("-o", "--output", type=FORMATS, default="table", help="Format of what is printed.")
 def explain_command(code: str | None, message: str | None, log_path: Path | None, stack_path: Path | None,
                     overlays: tuple[Path, ...], output: str) -> None:
-    """Say what is behind a message (an argument, a file, or standard input), or what a finding CODE means."""
+    """Say what is behind a message (an argument, a file, standard input), or what a CODE of a finding or gate means."""
+    if code is not None and (row := FAILURES.get(code)) is not None:
+        _print_gate_code(row, output)
+        return
     matrices = load_rules(overlays)
     if code is not None:
         told = tell(code, matrices)
@@ -78,6 +83,18 @@ def _print(explanation: Explanation, output: str) -> None:
                               for m in explanation.missing_facts]})
         return
     click.echo("\n".join(explanation_lines(explanation)))
+
+
+def _print_gate_code(row: Failure, output: str) -> None:
+    if output == "json":
+        print_json({"schema": "planner.explain-code/1", "code": row.code, "verdict": row.verdict.value,
+                    "class": row.kind.value, "seen_as": row.seen_as, "cause": row.cause, "remedy": row.remedy,
+                    "actions": [action.value for action in row.actions], "exit_code": row.exit_code})
+        return
+    click.echo(f"{row.code}: a gate's answer, {row.verdict.value} (exit code {row.exit_code})\n"
+               f"  seen as: {row.seen_as}\n  usual cause: {row.cause}\n  remedy: {row.remedy}\n"
+               f"  allows: {', '.join(action.value for action in row.actions)}\n"
+               "  all codes: docs/gate-verdicts.md")
 
 
 def _print_rule(told: Told, output: str) -> None:

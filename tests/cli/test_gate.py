@@ -91,3 +91,12 @@ def test_this_machine_is_judged_and_the_result_kept(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize("words", [("--local", "--host", "n1"), ("--host", "n1")])
 def test_hosts_need_an_inventory(words: tuple[str, ...]) -> None:
     assert invoke(["gate", "run", *words]) == 2
+
+
+def test_codes_of_gates_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["explain", "PERF_DROP"]) == 0
+    told = capsys.readouterr().out
+    assert "PERF_DROP: a gate's answer, fail (exit code 7)" in told
+    assert "PCIe link trained down" in told
+    assert invoke(["explain", "FABRIC_NOT_READY", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["actions"][0] == "retry-after-idle"
