@@ -51,6 +51,8 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
     shown = " ".join(nodes[:SHOWN])
     hints = {
         "approval": f"look at the evidence, then: planner approve {bundle} && planner resume {bundle}",
+        "wave-slower": f"look for what slows it (planner gate compare); if it may be so: planner approve {bundle} && "
+                       f"planner resume {bundle}; else: planner abort {bundle}",
         "pause-requested": f"planner resume {bundle}",
         "interrupted": f"planner resume {bundle}",
         "aborted-call": f"planner resume {bundle}",

@@ -24,6 +24,7 @@ from planner.execute.progress import Reporter, SilentReporter
 from planner.execute.states import TRANSITIONS, Event, NodeState, RolloutState, fold, start_state
 from planner.execute.store import Conflict, Store
 from planner.execute.verdicts import GateJudge, GateRulings
+from planner.execute.wave import slower
 from planner.gates.judge import judge_gate
 from planner.runner.leftovers import Leftover, end_leftovers, wait_for_leftovers
 from planner.runner.port import HostOutcome, PlaybookRunner, RunResult
@@ -112,7 +113,8 @@ class Engine:
             if isinstance(decision, Act):
                 self._act(decision)
             elif isinstance(decision, Note):
-                self._write({"kind": decision.kind, "wave": decision.wave})
+                data = self._finished(decision.wave) if decision.kind == "wave-finished" else {}
+                self._write({"kind": decision.kind, "wave": decision.wave, "data": data})
                 self._tell(decision.kind, wave=decision.wave)
             elif isinstance(decision, Wait):
                 self._wait(decision)
@@ -176,6 +178,20 @@ class Engine:
             before=self._before))
         result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
         self._conclude(act, result, listener)
+
+    def _finished(self, wave: str) -> dict[str, str]:
+        """Return what a wave that ended lost as a whole, as the journal keeps it."""
+        nodes = sorted(name for name, status in self._state.nodes.items()
+                       if status.wave == wave and status.state is NodeState.DONE)
+        lost = slower(nodes, self._before, self._last_gate)
+        return {"slower": lost} if lost else {}
+
+    def _last_gate(self, node: str) -> str:
+        place = self._state.nodes[node].evidence
+        try:
+            return (self._setting.state_dir / place).read_text(encoding="utf-8") if place else ""
+        except OSError:
+            return ""
 
     def _before(self, node: str) -> str:
         """Return a node's report from before the change, "" where there is none that is what the journal noted."""

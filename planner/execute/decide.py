@@ -254,7 +254,10 @@ def _in_window(plan: Plan, state: RolloutState, decision: Decision | None, now: 
 
 
 def _after(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary_only: bool) -> Decision | None:
-    """Return soak and approval of a wave whose batches have ended."""
+    """Return what holds up the waves after one whose batches have ended: that it is slower, soak, approval."""
+    if (lost := state.slower.get(wave.id)) and wave.id not in state.approved and _later(plan, state, wave):
+        return Stop(code=ExitCode.HALTED, kind="wave-slower", wave=wave.id,
+                    reason=f"{wave.kind} wave {wave.id} as a whole is slower than before: {lost}")
     soaked = datetime.fromisoformat(state.waves_finished[wave.id]) + timedelta(minutes=wave.soak_minutes)
     if now < soaked and _begun(state, wave):
         return Wait(until=soaked, reason=f"soak of {wave.id} ({wave.soak_minutes} min)", wave=wave.id)

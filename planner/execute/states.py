@@ -150,6 +150,7 @@ class RolloutState:
     waves_finished: Mapping[str, str] = field(default_factory=dict)   # wave -> when its last batch ended
     approval_needed: frozenset[str] = frozenset()
     approved: frozenset[str] = frozenset()
+    slower: Mapping[str, str] = field(default_factory=dict)           # wave -> what it lost as a whole
     paused: str = ""                   # who asked for a pause that nobody has lifted
     aborted: str = ""                  # who gave the rollout up
     finished: bool = False
@@ -238,6 +239,13 @@ def _call_started(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus
                    unfenced=state.unfenced and call != "undrain")
 
 
+def _wave_finished(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]) -> RolloutState:
+    lost = str(entry.data.get("slower", ""))
+    state = replace(state, waves_finished={**state.waves_finished, entry.wave: entry.at})
+    return replace(state, slower={**state.slower, entry.wave: lost},
+                   approval_needed=state.approval_needed | {entry.wave}) if lost else state
+
+
 def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]) -> RolloutState:
     return replace(state, in_flight=(), call="")
 
@@ -250,8 +258,7 @@ _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, Node
     "run-started": _run_started,
     "call-started": _call_started,
     "call-ended": _call_ended,
-    "wave-finished": lambda state, entry, nodes: replace(
-        state, waves_finished={**state.waves_finished, entry.wave: entry.at}),
+    "wave-finished": _wave_finished,
     "approval-needed": lambda state, entry, nodes: replace(
         state, approval_needed=state.approval_needed | {entry.wave}),
     "approved": lambda state, entry, nodes: replace(state, approved=state.approved | {entry.wave}),

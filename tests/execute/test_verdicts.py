@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from planner.errors import ExitCode
+from planner.execute.calls import BASELINE_TASK
 from planner.execute.simulation import judge_simulated
 from planner.execute.states import Event, NodeState
 from planner.execute.verdicts import GateRulings
@@ -188,3 +189,43 @@ def test_a_quick_gate_alone_gives_no_node_back(tmp_path: Path) -> None:
     assert there.run().code is not ExitCode.DONE
     assert there.states() == {"n0": NodeState.GATE_REQUIRED}
     assert "only a quick gate was heard" in there.state().nodes["n0"].reason
+
+
+class Slower(ScriptedRunner):
+    """A simulated fleet whose GPUs all lose a little, each inside its own limits."""
+
+    share = 0.975
+
+    def _do_gate(self, host: str, node: SimulatedNode, request: RunRequest, hear: Callable[[HostEvent], None],
+                 fault: str) -> None:
+        before = report("standard", "00", host) | {"started_at": "2026-11-24T09:00:00Z"}
+        after = copy.deepcopy(report("standard", str(request.extra_vars["planner_nonce"]), host))
+        for gpu in after["gpus"]:
+            gpu["processes"] = [copy.deepcopy(process) for process in gpu["processes"]]
+            for process in gpu["processes"]:
+                for result in process["results"]:
+                    result["samples"] = {k: [x * self.share for x in v] for k, v in result["samples"].items()}
+        heard = ((BASELINE_TASK, {"stdout": json.dumps(before)}), (GATE_TASK, {"stdout": json.dumps(after)}),
+                 (VERDICT_TASK, PASSED))
+        for task, result in heard:
+            hear(HostEvent(host=host, task=task, kind="ok", tags=("gate",), result=result))
+        node.marks["gate"] = {"verdict": "pass"}
+        self._on_change(self.fleet)
+
+
+def test_a_wave_that_is_slower_as_a_whole_halts_until_a_person_lets_it_go_on(tmp_path: Path) -> None:
+    there = World(make_plan(canary=0, batches=(1, 1)), tmp_path, runner=Slower, gate_judge=judge_gate)
+    first = there.run()
+    assert (first.code, first.kind) == (ExitCode.HALTED, "wave-slower")
+    assert "wmma_f16: median loss 2.5 %" in first.reason
+    assert "8 of 8 GPUs lost" in first.reason
+    assert there.states() == {"n0": NodeState.DONE, "n1": NodeState.PENDING}
+    assert there.run().kind == "wave-slower", "it stays so until somebody has decided"
+    there.say("approved", wave="w1", data={"by": "anna"})
+    assert there.run().code is ExitCode.DONE
+
+
+def test_a_wave_as_fast_as_before_goes_on(tmp_path: Path) -> None:
+    runner = type("Same", (Slower,), {"share": 1.0})
+    there = World(make_plan(canary=0, batches=(1, 1)), tmp_path, runner=runner, gate_judge=judge_gate)
+    assert there.run().code is ExitCode.DONE
