@@ -18,6 +18,7 @@ from planner.lab.stacks import example_packages, example_specs
 from tests.e2e.conftest import COMMAND_S, Site, StartSite, wait
 
 START, MIDDLE, END = "570.195.03", "580.95.05", "580.105.08"     # drivers of the example stacks, oldest first
+UNITS = "systemctl list-units --no-legend --plain 'planner-step-*'"
 BUILD_S = 10                                                    # how long a slow build of the module takes
 MODULE = "nvidia-dkms-580-server"                                # the package that both newer drivers change
 
