@@ -71,7 +71,8 @@ Examples:
               show_default=True, help="Format of what is printed.")
 def run(profile: str, out: Path | None, output: str, before: Path | None, **options: Any) -> int:
     """Run the ladder of gates and judge every result from the run's own nonce."""
-    return _finish(_run(profile, options, before), out, output, before)
+    kept = _read_results(before) if before else {}
+    return _finish(_run(profile, options, kept), out, output, kept)
 
 
 @gate.command(epilog="""\b
@@ -85,7 +86,7 @@ Examples:
               show_default=True, help="Format of what is printed.")
 def baseline(out: Path, output: str, **options: Any) -> int:
     """Run the standard gate and keep its samples for each GPU, to compare with after a change."""
-    return _finish(_run("standard", options, None), out, output, None)
+    return _finish(_run("standard", options, {}), out, output, {})
 
 
 @gate.command(epilog="""\b
@@ -117,7 +118,7 @@ def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> in
     if after:
         new = [_figures(path, old.host) for path in after]
     else:
-        new = [_of_report(_run("standard", {}, None)[0]["report"], "this machine")]
+        new = [_of_report(_run("standard", {}, {})[0]["report"], "this machine")]
     found = compare_figures(old, *new)
     decision = fold(found.results, Policy(required={}))
     if output == "json":
@@ -168,13 +169,12 @@ def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], outpu
     return min([*codes, 8 if missing else 0], key=_WORST.index)
 
 
-def _run(profile: str, options: Mapping[str, Any], before: Path | None) -> list[dict[str, Any]]:
-    """Return a result document for each node."""
+def _run(profile: str, options: Mapping[str, Any], kept: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a result document for each node; ``kept``: node -> its result from before."""
     from planner.gates.judge import judge_gate
     from planner.gates.local import run_local_gate
 
     request = _request(profile, options)
-    kept = _read_results(before) if before else {}
     hosts = tuple(options.get("hosts") or ())
     if hosts and options.get("local"):
         raise click.UsageError("--local and --host: choose one")
@@ -224,7 +224,7 @@ def _remote(profile: str, hosts: tuple[str, ...], options: Mapping[str, Any],
             for host in nodes.hosts}
 
 
-def _finish(results: list[dict[str, Any]], out: Path | None, output: str, before: Path | None) -> int:
+def _finish(results: list[dict[str, Any]], out: Path | None, output: str, kept: Mapping[str, dict[str, Any]]) -> int:
     from planner.documents import canonical_json
     from planner.report import gate_view
     from planner.report.console import print_json
@@ -232,19 +232,18 @@ def _finish(results: list[dict[str, Any]], out: Path | None, output: str, before
     document = results[0] if len(results) == 1 else {"schema": RESULTS, "results": results}
     if out is not None:
         _write(out, canonical_json(document))
-    kept = {name: _of_report(value["report"], str(before)) for name, value in _read_results(before).items()} \
-        if before else {}
+    before = {name: _of_report(value["report"], name) for name, value in kept.items()}
     if output == "json":
         print_json(document)
     elif output == "junit":
         sys.stdout.write(gate_view.junit(results))
     elif output == "openmetrics":
-        sys.stdout.write(gate_view.openmetrics(results, kept))
+        sys.stdout.write(gate_view.openmetrics(results, before))
     else:
         for result in results:
             host = result["request"]["host"]
-            sys.stdout.write(gate_view.gate_table(result, kept.get(host) or (
-                next(iter(kept.values())) if len(kept) == len(results) == 1 else None)))
+            sys.stdout.write(gate_view.gate_table(result, before.get(host) or (
+                next(iter(before.values())) if len(before) == len(results) == 1 else None)))
     return min((int(result["judged"]["exit_code"]) for result in results), key=_WORST.index)
 
 

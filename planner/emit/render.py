@@ -267,7 +267,7 @@ def expectations(cohort: Cohort) -> dict[str, dict[str, Any]]:
             names += ["kernel"] * (change.component == "kernel")
         for name in step.unpredicted or ():
             state.pop(name, None)
-        dropped = _dropped(cohort, cohort.steps[:place])
+        dropped = _dropped(cohort.steps[:place])
         found[step.id] = {**_expected(state, names, cohort), **({"dropped": dropped} if dropped else {})}
     return found
 
@@ -276,13 +276,17 @@ def _expected(state: Mapping[str, str], names: Sequence[str], cohort: Cohort) ->
     return {**{name: state[name] for name in names if state.get(name)}, "gpus": len(cohort.gpu_names)}
 
 
-def _dropped(cohort: Cohort, steps: Sequence[Step]) -> list[str]:
+def _dropped(steps: Sequence[Step]) -> list[str]:
     """Return what the gate may miss after these steps: folders of toolkits that went, and libraries that changed."""
-    gone = {change.from_ for step in steps for change in step.changes if change.component == "cuda_toolkits"}
-    gone -= {change.to for step in steps for change in step.changes if change.component == "cuda_toolkits"}
-    folders = {f"/usr/local/cuda-{'.'.join(version.split('.')[:2])}" for version in gone if version[:1].isdigit()}
-    libraries = {change.component for step in steps for change in step.changes}
-    return sorted(folders) + sorted(libraries & LIBRARIES)
+    changes = [change for step in steps for change in step.changes]
+    toolkits = [change for change in changes if change.component == "cuda_toolkits"]
+    gone = {_folder(change.from_) for change in toolkits if change.from_}
+    return sorted(gone - {_folder(change.to) for change in toolkits}) + sorted(
+        LIBRARIES & {change.component for change in changes})
+
+
+def _folder(toolkit: str) -> str:
+    return f"/usr/local/cuda-{'.'.join(toolkit.split('.')[:2])}"
 
 
 def is_downgrade(step: Step) -> bool:

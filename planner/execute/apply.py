@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from planner.diagnostics import Diagnostic
@@ -288,9 +287,3 @@ class Engine:
         fenced = fenced_nodes(self._plan, self._state) if everything else ()
         if idle or fenced:
             self._act(Act(call="release", wave="", batch="", nodes=idle, fenced=fenced))
-
-
-def elapsed_text(since: str, now: datetime) -> str:
-    """Return how long ago a time was, for people."""
-    seconds = int((now - datetime.fromisoformat(since)).total_seconds()) if since else 0
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min" if seconds >= 3600 else f"{seconds // 60} min"

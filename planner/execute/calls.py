@@ -150,7 +150,6 @@ class Listener:
             "digest": digest(report.encode()), **told, **({"notes": list(ruling.notes)} if ruling.notes else {}),
             **({"again": True} if ruling.again else {})}})
 
-
     def _baseline(self, event: HostEvent) -> None:
         """Keep what a node could do before anything changed: its gates are judged against this very text."""
         report = str(event.result.get("stdout", ""))

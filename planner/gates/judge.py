@@ -13,7 +13,7 @@ from typing import Any
 from .asked import sizes_asked
 from .compare import compare
 from .expect import tensor_cores_work, wrong
-from .failures import Action, Verdict, code_of
+from .failures import WORST_FIRST, Action, Verdict, code_of
 from .figures import STAND_IN, baseline_of, read_report
 from .load import judge_load
 from .node_state import judge_state
@@ -206,11 +206,9 @@ def _process(process: Mapping[str, Any], gpu: Mapping[str, Any], request: Mappin
 def _worst_each(found: Iterable[GateResult]) -> list[GateResult]:
     """Keep, of the answers of several processes to the same question, the worst: one wrong result is enough."""
     kept: dict[str, GateResult] = {}
-    order = {Verdict.HUNG: 0, Verdict.FAIL: 1, Verdict.ERROR: 2, Verdict.INCONCLUSIVE: 3, Verdict.SKIP: 4,
-             Verdict.WARN: 5, Verdict.PASS: 6}
     for result in found:
         have = kept.get(result.gate)
-        if have is None or order[result.verdict] < order[have.verdict]:
+        if have is None or WORST_FIRST.index(result.verdict) < WORST_FIRST.index(have.verdict):
             kept[result.gate] = result
     return list(kept.values())
 

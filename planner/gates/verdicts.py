@@ -64,27 +64,6 @@ class GateResult:
                 "attempt": self.attempt, "passed_before": self.passed_before}
 
 
-def read_result(value: object) -> GateResult:
-    """Return a result that a probe or a journal wrote; what cannot be read becomes ``GATE_BUG``, never a pass."""
-    if not isinstance(value, Mapping):
-        return GateResult("unknown", "", "GATE_BUG", (f"an answer is no object but {type(value).__name__}",))
-    gate, subject, code = (value.get(name) for name in ("gate", "subject", "code"))
-    evidence, attempt, before = value.get("evidence", ()), value.get("attempt", 1), value.get("passed_before")
-    known = [text if isinstance(text, str) else "" for text in (gate, subject)]
-    if not all(isinstance(text, str) for text in (gate, subject, code)) or not gate:
-        return GateResult(known[0] or "unknown", known[1], "GATE_BUG", ("an answer lacks gate, subject or code",))
-    if not isinstance(evidence, (list, tuple)) or not all(isinstance(text, str) for text in evidence):
-        return GateResult(known[0], known[1], "GATE_BUG", ("its evidence is no list of sentences",))
-    result = GateResult(
-        known[0], known[1], str(code), tuple(evidence),
-        attempt if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt > 0 else 1,
-        before if isinstance(before, bool) else None)
-    said = value.get("verdict", result.verdict.value)
-    if said != result.verdict.value:
-        words = f"it calls {code} {said!r}, the table says {result.verdict.value}"
-        return replace(result, code="GATE_BUG", evidence=(*result.evidence, words))
-    return result
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:

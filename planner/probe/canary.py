@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import Any, Iterator
 
-from .children import KILL_GRACE_S, POLL_S, die_with
+from .children import POLL_S, die_with, end_group
 
 SCHEMA = "planner.canary/1"
 SECONDS, SECONDS_MOST = 900.0, 86400
@@ -79,7 +79,7 @@ def run_canary(argv: list[str], seconds: float) -> dict[str, Any]:
     out, err = kept.values()
     with _guarded(child.pid):
         in_time = _follow(child, dict(kept), started + seconds)
-        reaped = _end(child)
+        reaped = end_group(child)
     for stream in (child.stdout, child.stderr):
         stream.close()
     status = "ok" if in_time else "timeout" if reaped else "hung"
@@ -131,13 +131,3 @@ def _follow(child: subprocess.Popen[bytes], open_: dict[int, _Kept], deadline: f
         if not open_ and not ended:
             time.sleep(0.01)
     return False
-
-
-def _end(child: subprocess.Popen[bytes]) -> bool:
-    """Kill what is left of the command's group; return whether the command itself is gone."""
-    with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGKILL)
-    deadline = time.monotonic() + KILL_GRACE_S
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return child.poll() is not None

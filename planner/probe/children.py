@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import time
 from typing import Any, Callable, Mapping
 
@@ -108,6 +109,16 @@ def bounded(function: Callable[[], Any], timeout_s: float, fallback: Any) -> tup
     """
     value, reason = run_all({"": function}, timeout_s)[""]
     return (value, None) if reason is None else (fallback, reason)
+
+
+def end_group(child: subprocess.Popen[bytes]) -> bool:
+    """Kill a command with its whole process group; return whether the command itself is gone."""
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + KILL_GRACE_S
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return child.poll() is not None
 
 
 def die_with(parent: int) -> None:

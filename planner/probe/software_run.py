@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import Any, Callable
 
-from .children import KILL_GRACE_S, die_with
+from .children import die_with, end_group
 
 OUTPUT_BYTES = 1_000_000    # kept of each stream, the end of it
 
@@ -43,7 +43,7 @@ def run_program(argv: list[str], timeout_s: float, environment: dict[str, str] |
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if child.poll() is None:
-            answer["error"] = "timeout" if _kill(child) else "hung"
+            answer["error"] = "timeout" if end_group(child) else "hung"
         answer["rc"] = child.returncode if "error" not in answer else None
         with contextlib.suppress(OSError):      # what it started goes with it
             os.killpg(child.pid, signal.SIGKILL)
@@ -58,12 +58,3 @@ def _mortal(parent: int) -> Callable[[], None]:
         die_with(parent)
 
     return mark
-
-
-def _kill(child: subprocess.Popen[bytes]) -> bool:
-    with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGKILL)
-    deadline = time.monotonic() + KILL_GRACE_S
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return child.poll() is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -60,11 +59,6 @@ def print_json(value: object) -> None:
     """Write one canonical JSON document to stdout."""
     sys.stdout.write(canonical_json(value))
 
-
-def print_json_line(value: object) -> None:
-    """Write one JSON line to stdout at once, for streams."""
-    sys.stdout.write(json.dumps(value, sort_keys=True, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from planner.documents import digest
-from planner.emit.render import Unsafe, expectations, is_downgrade, plain, render_bundle, rollout_id
+from planner.emit.render import Unsafe, _dropped, expectations, is_downgrade, plain, render_bundle, rollout_id
 from planner.errors import BundleError
 from planner.schedule.plan import PHASES, Plan
 from tests.emit.sample import ASSETS, DRIVER, document, finished
@@ -204,3 +205,14 @@ def test_long_lists_of_a_review_are_folded_and_nothing_of_them_is_lost() -> None
         assert review.count("- Crossed: note") == count
         assert ("<details><summary>7 release notes crossed</summary>\n\n- Crossed: note 0" in review) == (count == 7)
         assert "\n\n\n" not in review
+
+
+def test_the_gate_may_miss_only_what_the_steps_take_away() -> None:
+    def kept(*changes: tuple[str, str, str]) -> list[str]:
+        steps = [SimpleNamespace(changes=[SimpleNamespace(component=c, from_=old, to=new)]) for c, old, new in changes]
+        return _dropped(cast("Any", steps))
+
+    assert kept(("driver", "570.1", "580.2"), ("cuda_toolkits", "", "13.0.2")) == []
+    assert kept(("cuda_toolkits", "12.4.1", "")) == ["/usr/local/cuda-12.4"]
+    assert kept(("cuda_toolkits", "12.4.0", "12.4.1")) == [], "an update lies in the same folder"
+    assert kept(("cuda_toolkits", "12.4.1", "12.8.1"), ("cudnn", "8.9.7", "9.1.0")) == ["/usr/local/cuda-12.4", "cudnn"]

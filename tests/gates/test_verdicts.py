@@ -23,7 +23,7 @@ from planner.gates.failures import (
     code_of,
     failure,
 )
-from planner.gates.verdicts import Decision, GateResult, Policy, fold, read_result, settle
+from planner.gates.verdicts import Decision, GateResult, Policy, fold, settle
 
 NOTHING_ASKED = Policy(required={})
 ROLLS_BACK = Policy(required={}, rollback=True, way_back=True)
@@ -220,24 +220,6 @@ def test_broken_hardware_is_set_apart_rather_than_changed_again() -> None:
     found = fold([*twice, result("ECC_UNCORRECTED", gate="ecc", passed_before=True)], ROLLS_BACK)
     assert found.action is Action.QUARANTINE
     assert Action.ROLLBACK not in found.allowed
-
-
-# --- what others wrote
-
-
-@pytest.mark.parametrize("value", [None, 7, "pass", [], {}, {"gate": "k"}, {"gate": 1, "subject": "a", "code": "OK"},
-                                   {"gate": "k", "subject": "a", "code": None},
-                                   {"gate": "k", "subject": "a", "code": "OK", "evidence": "all is well"},
-                                   {"gate": "k", "subject": "a", "code": "PERF_DROP", "verdict": "pass"}])
-def test_what_cannot_be_read_is_no_pass(value: object) -> None:
-    found = read_result(value)
-    assert found.code == "GATE_BUG"
-    assert fold([found], NOTHING_ASKED).exit_code == 1
-
-
-def test_a_result_survives_its_json_form() -> None:
-    one = result("PERF_DROP", attempt=2, passed_before=True)
-    assert read_result(one.as_dict()) == one
 
 
 def test_reasons_name_gpu_gate_evidence_and_code() -> None:
