@@ -96,9 +96,15 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Start-up makes many objects that live to the end: looking through them again and again finds nothing to free.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
-    code = invoke(argv)
-    gc.freeze()     # before it ends, the interpreter would look twice for garbage; the process gives back all it has
-    sys.exit(code)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] != ["plan"]:
+        code = invoke(words)
+        gc.freeze()     # at its end the interpreter would look twice for garbage; the process gives back all it has
+        sys.exit(code)
+    from planner.cli.quick import end_at_once, import_search_part_of_networkx
+
+    import_search_part_of_networkx()
+    end_at_once(invoke(words))
 
 
 def invoke(argv: list[str] | None = None) -> int:
