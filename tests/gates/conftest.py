@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates.standin_libraries import compile_libraries
+from tests.gates.standin_libraries import Software, compile_libraries
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +16,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("no C compiler here (apt-get install gcc libc6-dev)")
     return compile_libraries(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Software:
+    """Return what puts stand-ins for CUDA libraries into a folder, each compiled once."""
+    return Software(tmp_path_factory.mktemp("software"))

@@ -6,6 +6,7 @@ The libraries name themselves stand-ins in every device's name. Nothing of this 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from planner.lab.build import fill_slot
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE, PLAYS = ROOT / "planner" / "lab" / "standin", Path(__file__).with_name("standin")
+SOFTWARE = Path(__file__).with_name("standin_software.c")
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-fvisibility=hidden", "-shared", "-DPLANNER_PLAYS")
 DRIVER, CUDA = "580.95.05", "13.0"
 
@@ -25,6 +27,23 @@ def compile_libraries(folder: Path) -> Path:
                        check=True)
     subprocess.run(["gcc", "-O1", "-Wall", "-o", folder / "stuck", PLAYS / "stuck.c"], check=True)
     return folder
+
+
+class Software:
+    """Stand-ins for CUDA libraries, each compiled once. Call it to put one where a test wants it."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+
+    def __call__(self, target: Path, library: str, version: int = 13000, fault: str = "") -> Path:
+        """Put a library of ``standin_software.c`` at a path, with the version it tells and its fault. Needs cc."""
+        made = self.store / f"{library}-{version}-{fault}.so"
+        if not made.exists():
+            flags = [f"-DLIB_{library}", f"-DVERSION={version}", *([f"-DFAULT_{fault}"] if fault else [])]
+            subprocess.run(["cc", "-shared", "-fPIC", "-w", "-O1", *flags, SOFTWARE, "-o", made], check=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made, target)
+        return target
 
 
 class StandInNode:

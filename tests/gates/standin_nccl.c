@@ -1,7 +1,7 @@
 /* A stand-in for libnccl.so.2 for the stand-in libcuda, whose device memory is this process's own: it adds up with the
    processor, between processes through a socket of the host. STANDIN_NCCL in the environment asks it to fail: hang (for
-   ever while joining), crash, refuse, wrong (one bit of the sums), no-version. "stand-in" is in all it says. Compiled
-   by tests only. */
+   ever while joining), crash, refuse, wrong (one bit of the sums), no-version, older (another version, which no job may
+   mix with the usual one). "stand-in" is in all it says. Compiled by tests only. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,15 +20,21 @@ static int play(const char *what) { const char *s = getenv("STANDIN_NCCL"); retu
 static void say(const char *words) {
     const char *path = getenv("NCCL_DEBUG_FILE");
     FILE *file = path ? fopen(path, "a") : NULL;
-    if (file) { fprintf(file, "node7:1:2 [0] NCCL INFO %s\n", words); fclose(file); }
+    if (file) { fprintf(file, "node7:1:2 [0] NCCL %s\n", words); fclose(file); }
 }
 
 static int joining(void) {
-    say("Channel 00/0 : 0[0] -> 1[1] via SHM/played");
-    say("Using network stand-in");
+    say("INFO Channel 00/0 : 0[0] -> 1[1] via SHM/played");
+    say("INFO Using network stand-in");
     if (play("hang")) for (;;) pause();
     if (play("crash")) abort();
     return play("refuse") ? 2 : 0;
+}
+
+int ncclGetVersion(int *version) {
+    if (play("no-version")) return 3;
+    *version = play("older") ? 22809 : 29901;
+    return 0;
 }
 
 static int whole(int fd, void *data, size_t size, int writing) {
@@ -41,6 +47,16 @@ static int whole(int fd, void *data, size_t size, int writing) {
     return 0;
 }
 
+/* Tell a peer the own version and hear its: two versions in one job are refused by both. */
+static int agree(int fd) {
+    int mine, theirs;
+    ncclGetVersion(&mine);
+    if (whole(fd, &mine, sizeof mine, 1) || whole(fd, &theirs, sizeof theirs, 0)) return 6;
+    if (mine == theirs) return 0;
+    say("WARN Mismatched versions in one job (stand-in)");
+    return 5;
+}
+
 static socklen_t named(struct sockaddr_un *address, const ncclUniqueId *id) {
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;
@@ -48,7 +64,6 @@ static socklen_t named(struct sockaddr_un *address, const ncclUniqueId *id) {
     return sizeof(sa_family_t) + 61;
 }
 
-int ncclGetVersion(int *version) { if (play("no-version")) return 3; *version = 29901; return 0; }
 const char *ncclGetErrorString(int code) { (void)code; return "stand-in error"; }
 const char *ncclGetLastError(void *comm) { (void)comm; return "nobody is there (stand-in)"; }
 
@@ -77,11 +92,11 @@ int ncclCommInitRank(struct comm **out, int ranks, ncclUniqueId id, int rank) {
     if (code || ranks == 1) return code;
     if (rank) {
         comm->peers[0] = socket(AF_UNIX, SOCK_STREAM, 0);
-        return connect(comm->peers[0], (struct sockaddr *)&address, named(&address, &id)) ? 2 : 0;
+        return connect(comm->peers[0], (struct sockaddr *)&address, named(&address, &id)) ? 2 : agree(comm->peers[0]);
     }
-    for (int i = 1; i < ranks; i++)
-        if ((comm->peers[i] = accept(listener, NULL, NULL)) < 0) return 2;
-    return 0;
+    for (int i = 1; i < ranks && !code; i++)
+        code = (comm->peers[i] = accept(listener, NULL, NULL)) < 0 ? 2 : agree(comm->peers[i]);
+    return code;
 }
 
 static int reduce(void) {

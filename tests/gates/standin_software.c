@@ -86,6 +86,9 @@ int cudaMalloc(void **p, size_t n)
 #ifdef FAULT_driver_too_old
     return 35;
 #endif
+#ifdef FAULT_call_too_new
+    return 36;
+#endif
     *p = malloc(n);
     return 0;
 }
@@ -140,7 +143,14 @@ int nvrtcGetPTX(void *p, char *t) { memcpy(t, image, sizeof image); return 0; }
 #endif
 
 #ifdef LIB_cublas
-int cublasCreate_v2(void **h) { *h = (void *)1; return 0; }
+int cublasCreate_v2(void **h)
+{
+#ifdef FAULT_refuses
+    return 1;
+#endif
+    *h = (void *)1;
+    return 0;
+}
 int cublasDestroy_v2(void *h) { return 0; }
 int cublasGetVersion_v2(void *h, int *v) { *v = VERSION; return 0; }
 int cublasGetProperty(int part, int *v) { *v = part == 0 ? VERSION / 1000 : 0; return 0; }

@@ -21,32 +21,11 @@ from planner.probe import software_find
 from planner.probe.software_frameworks import hides_all
 from planner.probe.software_kit import Numbers, digest
 from planner.probe.software_run import run_program
-from tests.gates.software_play import PLAY, UUID, judged, of, program
-
-SOURCE = Path(__file__).with_name("standin_software.c")
+from tests.gates.software_play import NVCC, PLAY, UUID, judged, of, program, torch
+from tests.gates.standin_libraries import Software
 
 COMPILER = shutil.which("cc")
 needs_cc = pytest.mark.skipif(COMPILER is None, reason="no C compiler here to make stand-ins with")
-Build = Callable[..., Path]
-
-
-
-@pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Return a function that compiles one stand-in once and links it to where a test wants it."""
-    store = tmp_path_factory.mktemp("standins")
-
-    def make(target: Path, library: str, version: int = 13000, fault: str = "") -> Path:
-        made = store / f"{library}-{version}-{fault}.so"
-        if not made.exists():
-            flags = [f"-DLIB_{library}", f"-DVERSION={version}", *([f"-DFAULT_{fault}"] if fault else [])]
-            subprocess.run([str(COMPILER), "-shared", "-fPIC", "-w", "-O1", *flags, str(SOURCE), "-o", str(made)],
-                           check=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(made, target)
-        return target
-
-    return make
 
 
 def play(tmp_path: Path, *, search: tuple[Path, ...] = (), gpus: Any = None, environment: dict[str, str] | None = None,
@@ -73,7 +52,7 @@ LIBRARIES = {"cudart": "cudart", "nvrtc": "nvrtc", "cublas": "cublas", "cublaslt
 
 
 @needs_cc
-def test_every_library_that_works_passes_and_says_it_is_a_stand_in(tmp_path: Path, build: Build) -> None:
+def test_every_library_that_works_passes_and_says_it_is_a_stand_in(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "driver" / "libcuda.so.1", "cuda")
     for library in LIBRARIES.values():
         build(tmp_path / "cuda" / "lib64" / f"lib{library}.so.13", library)
@@ -95,7 +74,7 @@ def test_every_library_that_works_passes_and_says_it_is_a_stand_in(tmp_path: Pat
     ("cudnn", "no_convolution", "OK"), ("cuda", "constant", "RESULT_WRONG"), ("cuda", "old_driver", "PTX_TOO_NEW"),
     ("cuda", "runs_anything", "GATE_BUG"), ("cuda", "crash", "GATE_CRASHED"),
 ])
-def test_each_fault_comes_to_its_code(tmp_path: Path, build: Build, library: str, fault: str, code: str) -> None:
+def test_each_fault_comes_to_its_code(tmp_path: Path, build: Software, library: str, fault: str, code: str) -> None:
     build(tmp_path / "driver" / "libcuda.so.1", "cuda", fault=fault if library == "cuda" else "")
     tried = "nvrtc" if library == "cuda" else library
     build(tmp_path / "cuda" / "lib64" / f"lib{tried}.so.13", tried, fault=fault if library != "cuda" else "")
@@ -108,7 +87,7 @@ def test_each_fault_comes_to_its_code(tmp_path: Path, build: Build, library: str
 
 
 @needs_cc
-def test_a_library_that_hangs_costs_only_its_own_time(tmp_path: Path, build: Build,
+def test_a_library_that_hangs_costs_only_its_own_time(tmp_path: Path, build: Software,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path / "cuda" / "lib64" / "libcurand.so.10", "curand", fault="hang")
     build(tmp_path / "cuda" / "lib64" / "libnvjpeg.so.13", "nvjpeg")
@@ -122,7 +101,7 @@ def test_a_library_that_hangs_costs_only_its_own_time(tmp_path: Path, build: Bui
 
 
 @needs_cc
-def test_a_missing_driver_is_told(tmp_path: Path, build: Build) -> None:
+def test_a_missing_driver_is_told(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "cuda" / "lib64" / "libcublas.so.13", "cublas")
     answers, report, request = play(tmp_path)
     if "cannot be loaded" not in str(of(answers, "cublas")["reason"]):
@@ -135,7 +114,7 @@ def test_a_missing_driver_is_told(tmp_path: Path, build: Build) -> None:
     ("libcudart.so.13", 12080, "LIB_VERSION"),      # another toolkit's runtime under this one's name
     ("libcudart.so.13", 13000, "OK"), ("libcudart.so.13", 13010, "OK"),
 ])
-def test_what_ld_library_path_puts_first_is_seen(tmp_path: Path, build: Build, named: str, version: int,
+def test_what_ld_library_path_puts_first_is_seen(tmp_path: Path, build: Software, named: str, version: int,
                                                  code: str) -> None:
     own = build(tmp_path / "cuda" / "lib64" / "libcudart.so.13", "cudart")
     first = build(tmp_path / "stray" / named, "cudart", version=version)
@@ -150,14 +129,14 @@ def test_what_ld_library_path_puts_first_is_seen(tmp_path: Path, build: Build, n
 
 
 @needs_cc
-def test_a_name_that_lies_about_the_version_is_seen(tmp_path: Path, build: Build) -> None:
+def test_a_name_that_lies_about_the_version_is_seen(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "cuda" / "lib64" / "libcudart.so.12", "cudart", version=13000)
     _, report, request = play(tmp_path)
     assert judged(report, request, "cudart").code == "LIB_VERSION"
 
 
 @needs_cc
-def test_a_runtime_that_sees_too_few_gpus_fails(tmp_path: Path, build: Build) -> None:
+def test_a_runtime_that_sees_too_few_gpus_fails(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "cuda" / "lib64" / "libcudart.so.13", "cudart", fault="sees_one")
     gpus = [{"index": n, "uuid": UUID[:-1] + str(n), "processes": []} for n in range(2)]
     _, report, request = play(tmp_path, gpus=gpus)
@@ -165,7 +144,7 @@ def test_a_runtime_that_sees_too_few_gpus_fails(tmp_path: Path, build: Build) ->
 
 
 @needs_cc
-def test_nothing_starts_where_others_hold_the_gpus(tmp_path: Path, build: Build) -> None:
+def test_nothing_starts_where_others_hold_the_gpus(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "cuda" / "lib64" / "libcudart.so.13", "cudart")
     answers, report, request = play(tmp_path, gpus=[{"index": 0, "uuid": UUID, "processes": [4711]}])
     assert of(answers, "cudart")["status"] == "skip"
@@ -173,7 +152,7 @@ def test_nothing_starts_where_others_hold_the_gpus(tmp_path: Path, build: Build)
 
 
 @needs_cc
-def test_nvcc_compiles_for_this_gpu_and_leaves_nothing(tmp_path: Path, build: Build) -> None:
+def test_nvcc_compiles_for_this_gpu_and_leaves_nothing(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "driver" / "libcuda.so.1", "cuda")
     program(tmp_path / "cuda" / "bin" / "nvcc", NVCC)
     private = tmp_path / "tmp"
@@ -186,7 +165,7 @@ def test_nvcc_compiles_for_this_gpu_and_leaves_nothing(tmp_path: Path, build: Bu
 
 
 @needs_cc
-def test_nvcc_without_a_host_compiler_is_skipped_with_the_reason(tmp_path: Path, build: Build) -> None:
+def test_nvcc_without_a_host_compiler_is_skipped_with_the_reason(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "driver" / "libcuda.so.1", "cuda")
     program(tmp_path / "cuda" / "bin" / "nvcc", NVCC)
     _, report, request = play(tmp_path, environment={"PATH": str(tmp_path), "NVCC_CCBIN": ""})
@@ -194,58 +173,13 @@ def test_nvcc_without_a_host_compiler_is_skipped_with_the_reason(tmp_path: Path,
     assert (result.code, "host compiler" in result.evidence[0]) == ("PART_MISSING", True)
 
 
-NVCC = """
-import re, sys
-if "--version" in sys.argv:
-    print("a stand-in for nvcc\\nCuda compilation tools, release 13.0, V13.0.88")
-else:
-    text = open(sys.argv[-1]).read()
-    a, b = re.search(r"i \\* (\\d+)u \\+ (\\d+)u", text).groups()
-    c = re.search(r"x \\*= (\\d+)u", text).group(1)
-    arch = next(w for w in sys.argv if w.startswith("-arch="))[6:].split("_")
-    out = sys.argv[sys.argv.index("-o") + 1]
-    open(out, "w").write(f"image {arch[1]} ptx {int(arch[0] == 'compute')}: {a} {b} {c}")
-"""
-
-
 # --- frameworks
-
-TORCH = """
-import types
-__version__ = "2.99.0+standin"
-version = types.SimpleNamespace(cuda={built!r}, hip=None)
-float32 = "f"
-class Tensor:
-    def __init__(self, rows, device): self.rows, self.device = rows, device
-    def __matmul__(self, other):
-        columns = list(zip(*other.rows))
-        return Tensor([[{sum} for c in columns] for r in self.rows], {where})
-    def cpu(self): return self
-    def tolist(self): return self.rows
-def tensor(rows, dtype, device): return Tensor(rows, device)
-def device(name): return name
-class zeros:
-    def __init__(self, n): pass
-    def cuda(self): raise RuntimeError("No CUDA GPUs are available (stand-in)")
-class cuda:
-    is_available = staticmethod(lambda: {count} > 0)
-    device_count = staticmethod(lambda: {count})
-    get_arch_list = staticmethod(lambda: ["sm_90"])
-    synchronize = staticmethod(lambda d: None)
-    get_device_name = staticmethod(lambda i: "GPU (stand-in)")
-    get_device_capability = staticmethod(lambda i: (9, 0))
-backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 91002))
-{more}
-"""
-WORKING = {"built": "13.0", "sum": "float(sum(x * y for x, y in zip(r, c)))", "where": "self.device", "count": "1",
-           "more": ""}
-
 
 def fake_torch(tmp_path: Path, **changes: Any) -> Path:
     """Make an interpreter whose torch is a stand-in; return its path."""
     package = tmp_path / "site" / "torch"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text(TORCH.format(**{**WORKING, **changes}))
+    (package / "__init__.py").write_text(torch(**changes))
     path = tmp_path / "venv" / "bin" / "python3"
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\nPYTHONPATH={tmp_path / 'site'} exec {sys.executable} \"$@\"\n")
@@ -335,7 +269,7 @@ def test_numbers_differ_by_everything_that_names_them() -> None:
 
 
 @needs_cc
-def test_a_killed_probe_leaves_no_compiler_running(tmp_path: Path, build: Build) -> None:
+def test_a_killed_probe_leaves_no_compiler_running(tmp_path: Path, build: Software) -> None:
     build(tmp_path / "driver" / "libcuda.so.1", "cuda")
     mark = tmp_path / "pid"
     program(tmp_path / "cuda" / "bin" / "nvcc", f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid()));"

@@ -4,6 +4,7 @@
      call CALL CODE        the call answers with this error, after AFTER calls that went well
      hang CALL SECONDS     it sleeps; `stubborn` instead of `hang` ignores SIGTERM, too
      pause CALL MS         it sleeps for so many milliseconds, the first time in a process
+     spin CALL US          it keeps the processor busy for so many microseconds, every time
      crash CALL SIGNAL     it kills its own process
      idle KERNEL           the kernel does nothing and says success
      constant KERNEL WORD  every word it writes is this one
@@ -64,6 +65,15 @@ static inline void marker(int gpu, char *out, size_t size) {
     real_path(name, out, size);
 }
 
+/* Use up the processor's time, of which waiting for other processes is no part. */
+static inline void spin(long microseconds) {
+    struct timespec since, now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &since);
+    do
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    while ((now.tv_sec - since.tv_sec) * 1000000L + (now.tv_nsec - since.tv_nsec) / 1000 < microseconds);
+}
+
 /* Return the error that a call is to answer, 0 for none; it may also never return. */
 static inline int play(const char *call, int gpu) {
     struct line *p = find_play("crash", call, gpu);
@@ -80,6 +90,9 @@ static inline int play(const char *call, int gpu) {
         usleep((unsigned)p->number * 1000);
         p->number = 0;
     }
+    p = find_play("spin", call, gpu);
+    if (p)
+        spin(p->number);
     p = find_play("call", call, gpu);
     return !p || p->after-- > 0 ? 0 : (p->after = 0, (int)p->number);
 }
