@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -138,18 +138,34 @@ def _takes_over(current: PackageSet, sets: Iterable[PackageSet], state: State, m
     return next((s for s in sets if s.line == current.line and fits(s)), None)
 
 
+def usable_sets(component: str, facts: FactSet, state: State, matrices: MatrixSet,
+                becomes: State | None = None) -> tuple[PackageSet, ...]:
+    """Return the package set that owns a component, and behind it those that its other versions may come in.
+
+    Sets without a line are names of one thing: packages drop the branch from their name, or change it, on the way from
+    one version to the next. Sets of one line stay apart: there ``owner_set`` decides.
+    """
+    owner = owner_set(component, facts, state, matrices, becomes)
+    if owner is None or owner.line:
+        return () if owner is None else (owner,)
+    state = {**state, **becomes} if becomes else state
+    others = [s for s in matrices.packages
+              if s.component == component and s.manager == owner.manager and not s.line and s.name != owner.name]
+    return (owner, *(s for s in others
+                     if all(holds(c, n, state, text=matrices.is_text(n)) for n, c in s.when.items())))
+
+
 def obtainable_versions(component: str, facts: FactSet, state: State, matrices: MatrixSet,
                         becomes: State | None = None) -> tuple[str, ...]:
     """Return the component versions in the node's repositories, newest first; empty when none is known.
 
     Builds of another line than the node's own (another flavour of the kernel) are none that it could move to.
     """
-    package_set = owner_set(component, facts, state, matrices, becomes)
-    if package_set is None or facts.available is None:
-        return ()
+    usable = usable_sets(component, facts, state, matrices, becomes)
     found = {
         version: None
-        for name, versions in facts.available.items()
+        for package_set in usable
+        for name, versions in (facts.available or {}).items()
         for package_version in versions
         if (version := read_version(package_set, name, package_version, arch=facts.os.arch)) is not None
     }
@@ -213,40 +229,80 @@ def resolve_install(
     Returns:
         Exact pins and removals, or why there are none.
     """
-    package_set = owner_set(component, facts, state, matrices, becomes)
-    if package_set is None:
+    usable = usable_sets(component, facts, state, matrices, becomes)
+    if not usable:
         if becomes and (told := ", ".join(f"{n} {' '.join(v)}" for n, v in sorted(becomes.items()))):
             return Unresolvable(f"no packages bring {component} with {told} on this system")
         return Unresolvable(f"no package set for {component} on {facts.os.family or 'an unknown package manager'}")
     if facts.available is None:
         return Unresolvable("the node's repositories were not read")
+    cuda_major = cuda_major or default_major(facts)
+    before = owner_set(component, facts, state, matrices)
+    tries = [_pinned(s, version, facts, matrices, before, cuda_major, installed) for s in usable]
+    return next((plan for plan in tries if isinstance(plan, PackagePlan)), tries[0])
+
+
+def default_major(facts: FactSet) -> str:
+    """Return the major number of the toolkit that is the default now, else of the newest; "" where there is none."""
+    chosen = [t.version for t in facts.toolkits if t.default] or newest(t.version for t in facts.toolkits)
+    return chosen[0].partition(".")[0] if chosen else ""
+
+
+def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: MatrixSet, before: PackageSet | None,
+            cuda_major: str, installed: Mapping[str, str]) -> PackagePlan | Unresolvable:
+    """Return the pins of one package set, all from one publisher, and what goes for them."""
+    available, component = facts.available or {}, package_set.component
     version = version.removesuffix(_suffix(package_set, facts.os.arch))
     version_glob = fill(package_set.version, version, cuda_major)
-    pins: dict[str, str] = {}
-    missing: list[str] = []
-    for template in package_set.install:
-        name = fill(template, version, cuda_major)
-        found = _matching(facts.available.get(name, ()), version_glob)
-        if found:
-            pins[name] = found[0]
-        else:
-            missing.append(name)
-    if missing:
-        have = ", ".join(f"{n} {' '.join(facts.available.get(n, ())) or '(none)'}" for n in missing)
+    names = [fill(template, version, cuda_major) for template in package_set.install]
+    found = {name: _matching(available.get(name, ()), version_glob) for name in names}
+    if missing := [name for name in names if not found[name]]:
+        if not cuda_major and any("{cuda_major}" in template for template in package_set.install):
+            return Unresolvable(f"{component} is built for one CUDA, and these nodes have no toolkit: say which by "
+                                "wanting a default one", tuple(missing))
+        have = ", ".join(f"{n} {' '.join(available.get(n, ())) or '(none)'}" for n in missing)
         reason = f"the repositories have no {', '.join(missing)} matching {version_glob} (they have: {have})"
         return Unresolvable(reason, tuple(missing))
+    own = publisher(before, facts.packages) if before is not None else ""
+    offered = dict.fromkeys(_publisher_of(package_set, v) for v in found[names[0]])
+    shared = [o for o in offered if all(any(_publisher_of(package_set, v) == o for v in found[n]) for n in names)]
+    if not shared or (own and own not in shared):
+        return Unresolvable(_foreign(package_set, version, own, shared, matrices), tuple(names))
+    chosen = own or shared[0]
+    pins = {name: next(v for v in found[name] if _publisher_of(package_set, v) == chosen) for name in names}
     for template in package_set.optional:
-        name = fill(template, version, cuda_major)
-        found = _matching(facts.available.get(name, ()), version_glob)
-        wanted = _FIELD.sub("*", template)
-        if found and any(matches(old, wanted) for old in installed):
-            pins[name] = found[0]
+        name, wanted = fill(template, version, cuda_major), _FIELD.sub("*", template)
+        listed = _matching(available.get(name, ()), version_glob)
+        offers = [v for v in listed if _publisher_of(package_set, v) == chosen]
+        if offers and any(matches(old, wanted) for old in installed):
+            pins[name] = offers[0]
     replaced = {n for n in installed if any(matches(n, g) for g in package_set.replaces)}
-    before = owner_set(component, facts, state, matrices)
     if before is not None and before.name != package_set.name:
         replaced |= {n for n in installed if _belongs(n, before) and not _belongs(n, package_set)}
-    remove = tuple(sorted(replaced - set(pins)))
-    return PackagePlan(package_set.manager, pins, remove, package_set.name)
+    return PackagePlan(package_set.manager, pins, tuple(sorted(replaced - set(pins))), package_set.name)
+
+
+def publisher(package_set: PackageSet, packages: Mapping[str, str]) -> str:
+    """Return who publishes what is installed of a set, "" where nothing is, or nothing tells."""
+    if not package_set.origins:
+        return ""
+    templates = (*package_set.install, *package_set.optional)
+    versions = (v for t in templates for n, v in sorted(packages.items()) if _pattern(t).match(n))
+    return _publisher_of(package_set, next(versions, ""))
+
+
+def _publisher_of(package_set: PackageSet, version: str) -> str:
+    return next((who for glob, who in package_set.origins.items() if version and fnmatchcase(version, glob)), "")
+
+
+def _foreign(package_set: PackageSet, version: str, own: str, shared: list[str], matrices: MatrixSet) -> str:
+    """Return why packages of another publisher, or of several, are not put on: they replace each other's files."""
+    component = package_set.component
+    if not shared:
+        return f"the repositories have no publisher who has all packages of {component} {version}"
+    asked = next((n for n, c in matrices.components.items() if c.origin_of == component), "")
+    return (f"the repositories have {component} {version} from {' and '.join(shared)} only, and what is installed "
+            f"comes from {own}: want {asked} {shared[0]} first, alone, then plan again")
 
 
 def _belongs(name: str, package_set: PackageSet) -> bool:
@@ -262,12 +318,13 @@ def brought_globs(
 
     Of boot entries only the last version's, the one that comes: dependencies of those before stay as they are.
     """
-    package_set = owner_set(component, facts, state, matrices, becomes)
-    if package_set is None:
-        return frozenset()
-    own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]
-    own = own[-1:] if package_set.boot_entries else own
-    return frozenset(fill(template, v, cuda_major) for template in package_set.brings for v in own)
+    cuda_major = cuda_major or default_major(facts)
+    found: set[str] = set()
+    for package_set in usable_sets(component, facts, state, matrices, becomes):
+        own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]
+        own = own[-1:] if package_set.boot_entries else own
+        found.update(fill(template, v, cuda_major) for template in package_set.brings for v in own)
+    return frozenset(found)
 
 
 def boot_entry_packages(
@@ -298,5 +355,8 @@ def resolve_remove(
     names = {fill(t, version, cuda_major) for t in (*package_set.install, *package_set.optional, *package_set.sweep)}
     gone = tuple(sorted(n for n in installed if any(matches(n, name) for name in names)))
     if not gone:
-        return Unresolvable(f"{component} {version} is not owned by packages of set {package_set.name}")
+        places = [t.path for t in facts.toolkits if package_set.default_links and t.version == version]
+        where = f" to {places[0]}" if places else ""
+        return Unresolvable(f"no package brought it here{where} (an archive, a runfile or a shared tree did), so none "
+                            "takes it away: let it stay, or remove it by hand and discover again")
     return PackagePlan(package_set.manager, {}, gone, package_set.name)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 
 from planner.facts.schema import FactSet
-from planner.fleet.packages import installed_versions, owner_set, read_version
+from planner.fleet.packages import installed_versions, owner_set, publisher
 from planner.matrix.index import STAND_IN_SUFFIX, MatrixSet
 from planner.matrix.schema import Component, GpuModel, State
 from planner.model.version import version_key
@@ -69,11 +68,8 @@ def _origin(component: Component, facts: FactSet, state: State, matrices: Matrix
     if set(owner) & set(component.options):
         return owner
     package_set = owner_set(carrier, facts, state, matrices)
-    versions = [v for n, v in sorted(facts.packages.items())
-                if package_set is not None and read_version(package_set, n, v, arch=facts.os.arch) is not None]
-    for glob, origin in package_set.origins.items() if package_set is not None and versions else ():
-        if fnmatchcase(versions[0], glob):
-            return (origin,)
+    if package_set is not None and (origin := publisher(package_set, facts.packages)):
+        return (origin,)
     return None if state.get(carrier) or carrier not in state else ()
 
 
@@ -144,7 +140,7 @@ def service_versions(facts: FactSet) -> dict[str, tuple[str, ...]]:
 def _driver(facts: FactSet, state: dict[str, tuple[str, ...]], matrices: MatrixSet) -> None:
     driver = facts.driver
     installed = driver.userspace or upstream(driver.package) or driver.on_disk or driver.loaded
-    state["driver"] = _one(installed)
+    state["driver"] = _one(installed) or installed_versions("driver", facts, state, matrices)[:1]
     state["loaded_driver"] = _one(driver.loaded)
     if driver.flavour:
         state["driver_flavour"] = (driver.flavour,)

@@ -39,10 +39,16 @@ def origin(facts: FactSet) -> tuple[str, ...] | None:
     return asked_state(["driver_origin"], facts, build_state(facts, {}, shipped()), shipped()).get("driver_origin")
 
 
+def desktop(origin: str) -> dict[str, str]:
+    return ubuntu_driver(OLD, "proprietary", origin=origin, server=False)
+
+
 @pytest.mark.parametrize(("facts", "expected"), [
     (ubuntu(), ("distribution",)),
-    (ubuntu(packages=ubuntu_driver(OLD, "proprietary", origin="0ubuntu1")), ("vendor",)),
-    (ubuntu(packages=ubuntu_driver(OLD, "proprietary", origin="1ubuntu1")), ("vendor",)),
+    (ubuntu().model_copy(update={"packages": desktop("0ubuntu1")}), ("vendor",)),
+    (ubuntu().model_copy(update={"packages": desktop("1ubuntu1")}), ("vendor",)),
+    (ubuntu().model_copy(update={"packages": desktop("0ubuntu3")}), ("distribution",)),      # a release under way
+    (ubuntu(packages=ubuntu_driver(OLD, "proprietary", origin="0ubuntu1")), ("distribution",)),    # Ubuntu's alone
     (ubuntu(owner="runfile"), ("runfile",)),
     (ubuntu(owner="operator"), None),
 ])
