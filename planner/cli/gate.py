@@ -78,15 +78,21 @@ def run(profile: str, out: Path | None, output: str, before: Path | None, **opti
 @gate.command(epilog="""\b
 Examples:
   planner gate baseline --out before.json
+  planner gate baseline --profile deep --out before.json -o figures > figures.json
   planner gate baseline -i inventories/prod --host gpu-17 --host gpu-18 --out before.json
 """)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the baseline.")
+@click.option("--profile", type=click.Choice(["standard", "deep"]), default="standard", show_default=True,
+              help="deep: also the figures of a load.")
 @_all(*_WHERE, *_SOFTWARE)
-@click.option("-o", "--output", "output", type=click.Choice(["table", "json", "junit", "openmetrics"]), default="table",
-              show_default=True, help="Format of what is printed.")
-def baseline(out: Path, output: str, **options: Any) -> int:
-    """Run the standard gate and keep its samples for each GPU, to compare with after a change."""
-    return _finish(_run("standard", options, {}), out, output, {})
+@click.option("-o", "--output", "output", type=click.Choice(["table", "json", "junit", "openmetrics", "figures"]),
+              default="table", show_default=True,
+              help="Format of what is printed; figures: one node's samples alone, planner.baseline/1.")
+def baseline(out: Path, profile: str, output: str, **options: Any) -> int:
+    """Run the gate and keep its samples of GPUs, pairs, all-reduces and load, to compare with after a change."""
+    if output == "figures" and len(options.get("hosts") or ()) > 1:
+        raise click.UsageError("-o figures prints one node; choose one --host")
+    return _finish(_run(profile, options, {}), out, output, {})
 
 
 @gate.command(epilog="""\b
@@ -94,6 +100,7 @@ Examples:
   planner gate compare before.json
   planner gate compare before.json after.json
   planner gate compare before.json after.json again.json -o html > compared.html
+  planner gate compare nccl-before/ nccl-after/
 """)
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path), nargs=-1)
@@ -103,11 +110,13 @@ Examples:
 def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> int:
     """Compare a node with itself before a change: what is gone, slower or unsteady.
 
-    With one file, the standard gate runs now, on this machine. With more, nothing runs: the others were taken after
+    With one file, the same gate runs now, on this machine. With more, nothing runs: the others were taken after
     the change, the first and its repetitions. Files of several nodes are compared node by node, and as one wave: it
-    fails when nearly all of its GPUs lost 2 %, though each passes alone.
+    fails when nearly all of its GPUs lost 2 %, though each passes alone. A directory holds the reports of all ranks of
+    one all-reduce (nccl.yml).
     """
     from planner.gates.compare import compare as compare_figures
+    from planner.gates.figures import part_of
     from planner.gates.verdicts import Policy, fold
     from planner.report import compare_view as view
     from planner.report.console import print_json
@@ -118,9 +127,10 @@ def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> in
     if after:
         new = [_figures(path, old.host) for path in after]
     else:
-        new = [_of_report(_run("standard", {}, {})[0]["report"], "this machine")]
+        loaded = any(part_of(figure.name) for gpu in old.gpus for figure in gpu.figures)
+        new = [_of_report(_run("deep" if loaded else "standard", {}, {})[0]["report"], "this machine")]
     found = compare_figures(old, *new)
-    decision = fold(found.results, Policy(required={}))
+    decision = fold(found.everything, Policy(required={}))
     if output == "json":
         print_json(view.comparison_json(found, decision))
     elif output == "table":
@@ -135,6 +145,8 @@ def _hosts(path: Path) -> list[str]:
     from planner.cli.inputs import read_text
     from planner.gates.baseline import SCHEMA
 
+    if path.is_dir():
+        return []
     return [] if f'"{SCHEMA}"' in read_text(path) else sorted(_read_results(path))
 
 
@@ -150,12 +162,15 @@ def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], outpu
     missing = {host for host in hosts for path in after if host not in _hosts(path)}
     found = {host: compare_figures(_figures(before, host), *(_figures(path, host) for path in after))
              for host in hosts if host not in missing}
-    decisions = {host: fold(each.results, Policy(required={})) for host, each in found.items()}
+    decisions = {host: fold(each.everything, Policy(required={})) for host, each in found.items()}
     wave = compare_wave(list(found.values()))
     together = fold([result for result, _ in wave], Policy(required={}))
     codes = [decision.exit_code for decision in decisions.values()] + [together.exit_code if wave else 0]
     if output == "json":
         print_json({"schema": "planner.wave-comparison/1", "missing": sorted(missing), "wave": together.as_dict(),
+                    "figures": [{"figure": result.gate.removeprefix("wave:"), "verdict": result.verdict.value,
+                                 "loss": change.loss, "margin": change.margin, "slower": change.slower,
+                                 "count": change.count, "of": change.voters} for result, change in wave],
                     "nodes": {host: view.comparison_json(found[host], decisions[host]) for host in sorted(found)}})
     else:
         rows = [(host, decisions[host].verdict.value, "; ".join(decisions[host].reasons)[:160] or "-")
@@ -163,8 +178,9 @@ def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], outpu
                                               for host in sorted(missing)]
         sys.stdout.write(format_table(("node", "verdict", "why"), rows) + "\n")
         figures = [(result.gate.removeprefix("wave:"), f"{-100 * change.loss:+.1f} %",
-                    f"{change.slower} of {change.count}", result.verdict.value) for result, change in wave]
-        header = ("figure of the wave", "median change", "GPUs that lost", "verdict")
+                    f"{change.slower} of {change.count} {change.voters}", result.verdict.value)
+                   for result, change in wave]
+        header = ("figure of the wave", "median change", "that lost", "verdict")
         sys.stdout.write(format_table(header, figures) + "\n")
     return min([*codes, 8 if missing else 0], key=_WORST.index)
 
@@ -235,6 +251,10 @@ def _finish(results: list[dict[str, Any]], out: Path | None, output: str, kept: 
     before = {name: _of_report(value["report"], name) for name, value in kept.items()}
     if output == "json":
         print_json(document)
+    elif output == "figures":
+        from planner.gates.baseline import baseline_json
+
+        sys.stdout.write(canonical_json(baseline_json(_of_report(results[0]["report"], "this node"))))
     elif output == "junit":
         sys.stdout.write(gate_view.junit(results))
     elif output == "openmetrics":
@@ -270,6 +290,8 @@ def _figures(path: Path, host: str) -> Any:
     from planner.cli.inputs import read_text
     from planner.gates.baseline import SCHEMA, read_baseline
 
+    if path.is_dir():
+        return _of_ranks(path)
     text = read_text(path)
     if f'"{SCHEMA}"' in text:
         return read_baseline(text, name=str(path))
@@ -278,6 +300,19 @@ def _figures(path: Path, host: str) -> Any:
         raise click.UsageError(f"{path} holds {len(results)} nodes; choose one: --host {next(iter(results))}")
     result = results.get(host) or next(iter(results.values()))
     return _of_report(result["report"], str(path))
+
+
+def _of_ranks(folder: Path) -> Any:
+    """Return the figures of an all-reduce whose ranks each left a report in the folder."""
+    from planner.cli.inputs import read_text
+    from planner.gates.figures import ranks_of
+
+    try:
+        return ranks_of([json.loads(read_text(path)) for path in sorted(folder.glob("*.json"))])
+    except (ValueError, RecursionError) as exc:
+        raise InputError(Diagnostic(code="baseline-unreadable", subject=str(folder),
+                                    summary=f"not the reports of all ranks of one all-reduce: {exc}",
+                                    hint="let nccl.yml write them, or choose the file of one node")) from exc
 
 
 def _of_report(report: Mapping[str, Any], name: str) -> Any:

@@ -33,6 +33,14 @@ DRIFT_MOST = 0.05           # between the first and the last tenth of the slices
 CPU_FACTOR, CPU_LEAST_US = 1.75, 1.0        # two idle processes differ by up to a half
 BUSY_LEAST, UTILISATION_LEAST = 0.7, 90.0   # checks between the slices take the rest
 FIGURES = (("tflops", "compute", 1e12), ("gbps", "bandwidth", 1e9))
+# key of a slice -> name of the figure, class, SI unit, factor to that unit, and which is better
+COMPARED: Mapping[str, tuple[str, str, str, float, str]] = {
+    "tflops": ("load_tensor", "compute", "op/s", 1e12, "higher"),
+    "gbps": ("load_copy", "bandwidth", "B/s", 1e9, "higher"),
+    "busy": ("load_busy", "compute", "1", 1.0, "higher"),
+    "launch_cpu_us": ("load_launch_cpu", "latency-async", "s", 1e-6, "lower"),
+    "copy_cpu_us": ("load_copy_cpu", "latency-async", "s", 1e-6, "lower"),
+}
 
 
 def judge_load(report: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str, Any] | None
@@ -230,3 +238,16 @@ def _utilisation(slices: list[Mapping[str, Any]], report: Mapping[str, Any], pla
     if isinstance(highest, (int, float)) and highest < UTILISATION_LEAST:
         words.append(f"NVML saw at most {highest:g} % utilisation")
     return GateResult("load.utilisation", uuid, "LOW_UTILISATION" if words else "OK", tuple(words))
+
+
+def load_figures(entry: Mapping[str, Any]) -> list[tuple[str, str, str, float, str, list[Any]]]:
+    """Return what a GPU's load can be compared by: name, class, unit, factor to it, which is better, one value a slice.
+
+    ``load_busy`` is the part of a slice in which queued work runs. Of a stand-in the processor's times are left out.
+    """
+    slices, played, found = entry.get("slices") or (), STAND_IN in str(entry.get("name", "")), []
+    for key, (name, kind, unit, scale, better) in COMPARED.items():
+        if not (played and (key == "busy" or kind.startswith("latency"))):
+            values = [part["gpu_s"] / part["wall_s"] if key == "busy" else part.get(key) for part in slices]
+            found.append((name, kind, unit, scale, better, values))
+    return found

@@ -6,7 +6,7 @@ from the run's nonce; a report that cannot be read is ``GATE_BUG``, never a pass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,7 @@ COLLECTIVE_SIZES: dict[str, dict[str, Any]] = {
     "stand-in": {"bytes": [8, MIB // 16], "samples": 5},
 }
 WAYS = ("copy", "read")
+DIRECTIONS = ("_forth", "_back")        # from the first of both UUIDs as they are sorted, and to it
 _M64 = (1 << 64) - 1
 
 
@@ -248,6 +249,58 @@ def speed(gate: str, subject: str, before: Iterable[Mapping[str, Any]], after: I
         found.append(compare_figure(f"{size} bytes", kind, numbers(old[size].get(key)),
                                     numbers(now.get(size, {}).get(key)), unit))
     return worst(gate, subject, found)
+
+
+# --- figures to compare with another time -------------------------------------------------------------------------
+
+Taken = tuple[str, str, str, float, str, Any]      # name, class, SI unit, factor to it, which is better, samples
+
+
+def pair_figures(seen: Mapping[str, Any]) -> dict[tuple[str, str], list[Taken]]:
+    """Return both GPUs' UUIDs, sorted -> figures of the copies between them. A late pair was proved, not timed."""
+    names = {str(gpu["uuid"]): str(gpu.get("asked") or gpu["uuid"]) for gpu in seen.get("gpus", ()) if "uuid" in gpu}
+    found: dict[tuple[str, str], list[Taken]] = {}
+    for pair in seen.get("pairs", ()):
+        source, target = (names.get(str(pair[end]), str(pair[end])) for end in ("from", "to"))
+        for way in WAYS:
+            if not pair.get("late") and way in pair and pair[way].get("status") == "ok":
+                found.setdefault((min(source, target), max(source, target)), []).append(
+                    (f"peer_{way}{DIRECTIONS[source > target]}", "bandwidth", "B/s", 1e9, "higher",
+                     pair[way].get("gbps")))
+    return found
+
+
+def all_reduce_figures(reports: Sequence[Iterable[Mapping[str, Any]]], *, played: bool, apart: bool) -> list[Taken]:
+    """Return a figure for each size that all reports have: of every sample the slowest rank's.
+
+    Args:
+        reports: ``sizes`` of each process.
+        played: On stand-ins, whose times are the processor's: only bandwidth is a figure.
+        apart: Ranks in processes of their own begin a small all-reduce less evenly: two of them on one node told 14 to
+            29 µs in one measurement, where one process for both told 16 to 22.
+    """
+    by_size = [{int(result["bytes"]): result for result in sizes} for sizes in reports]
+    found: list[Taken] = []
+    for size in sorted(set(by_size[0]).intersection(*by_size[1:])):
+        large = all("gbps" in sizes[size] for sizes in by_size)
+        rows = [numbers(sizes[size].get("gbps" if large else "us")) for sizes in by_size]
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows) or (played and not large):
+            continue
+        name, samples = f"all_reduce_{_size(size)}", zip(*known, strict=False)
+        if large:
+            found.append((name, "collective", "B/s", 1e9, "higher", [min(each) for each in samples]))
+        else:
+            kind = "latency-async" if apart else "latency"
+            found.append((name, kind, "s", 1e-6, "lower", [max(each) for each in samples]))
+    return found
+
+
+def _size(size_bytes: int) -> str:
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size_bytes >> shift and not size_bytes % (1 << shift):
+            return f"{size_bytes >> shift}_{unit}"
+    return f"{size_bytes}_B"
 
 
 # --- shared -------------------------------------------------------------------------------------------------------

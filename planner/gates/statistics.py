@@ -28,7 +28,9 @@ RETRIES_MOST = 3                # of a spoiled measurement
 IDLE_S = 30.0                   # before a failure is measured again
 BUSY_S = 60.0                   # before a spoiled measurement is taken again
 
-WAVE_LEAST = 6                  # fewer nodes cannot carry the sign test: 1/64 at six
+LONG_LEAST = 100                # samples of one process from which its beginning and its end are compared
+
+WAVE_LEAST = 6                  # fewer GPUs cannot carry the sign test: 1/64 at six
 WAVE_LOSS = 0.02
 WAVE_SHARE = 0.9
 WAVE_MARGIN_MOST = 0.005
@@ -140,6 +142,20 @@ def between(samples: Samples) -> float:
     return deviation([median(group) for group in samples]) if len(samples) >= 4 else 0.0
 
 
+def apart(samples: Samples) -> float:
+    """Return how far the parts of a measurement lie apart, as a fraction of its median.
+
+    The parts are its processes; of one long process its first and its last tenth, so that a slow fall is seen too. What
+    steady processes do not show in themselves shows between them.
+    """
+    groups = list(samples)
+    if len(groups) == 1 and len(groups[0]) >= LONG_LEAST:
+        tenth = len(groups[0]) // 10
+        groups = [groups[0][:tenth], groups[0][-tenth:]]
+    middles = [median(group) for group in groups]
+    return (max(middles) - min(middles)) / median(pooled(samples))
+
+
 def loss_of(before: float, after: float, *, higher_is_better: bool) -> float:
     """Return how much was lost as a fraction of ``before``: 0.05 is 5 % slower, negative is faster."""
     return 1 - after / before if higher_is_better else after / before - 1
@@ -161,6 +177,8 @@ class Change:
         spread_after: Likewise.
         odd: Samples after the change that are worse than their median by more than the tail.
         unsteady: Whether the spread is a finding, whatever ``code`` says of the median.
+        apart_before: How far processes, or beginning and end of a long one, lie apart, as a fraction.
+        apart_after: Likewise.
     """
 
     code: str
@@ -174,6 +192,8 @@ class Change:
     spread_after: float
     odd: int
     unsteady: bool
+    apart_before: float = 0.0
+    apart_after: float = 0.0
 
 
 def change_of(before: Samples, after: Samples, tolerance: Tolerance, *, higher_is_better: bool,
@@ -196,12 +216,15 @@ def change_of(before: Samples, after: Samples, tolerance: Tolerance, *, higher_i
     spread_before, spread_after = within(before), within(after)
     odd, odd_before = (_odd(samples, tolerance, higher_is_better=higher_is_better) for samples in (after, before))
     count = len(pooled(after))
+    apart_before, apart_after = apart(before), apart(after)
     unsteady = (spread_after > max(tolerance.unsteady, 3 * spread_before)
-                or (odd >= 2 and odd * 10 >= 2 * count and odd > odd_before))
+                or (odd >= 2 and odd * 10 >= 2 * count and odd > odd_before)
+                or apart_after > max(tolerance.fail, 5 * tolerance.floor, 3 * apart_before))
     code = _code(loss, abs(new - old), warn, fail, tolerance)
     if code == "OK" and unsteady:
         code = "PERF_UNSTEADY"
-    return Change(code, old, new, loss, sigma, warn, fail, spread_before, spread_after, odd, unsteady)
+    return Change(code, old, new, loss, sigma, warn, fail, spread_before, spread_after, odd, unsteady,
+                  apart_before, apart_after)
 
 
 def _odd(samples: Samples, tolerance: Tolerance, *, higher_is_better: bool) -> int:
@@ -267,8 +290,9 @@ class WaveChange:
         code: OK, PERF_DROP_WAVE or PERF_FASTER.
         loss: Median loss, a fraction.
         margin: What the error of measurement may add to it, a fraction.
-        slower: GPUs that lost anything.
-        count: GPUs in all.
+        slower: GPUs, or nodes, that lost anything.
+        count: Those in all.
+        voters: ``GPUs`` or ``nodes``.
     """
 
     code: str
@@ -276,10 +300,11 @@ class WaveChange:
     margin: float
     slower: int
     count: int
+    voters: str = "GPUs"
 
 
-def wave_of(losses: Iterable[float], tolerance: Tolerance) -> WaveChange:
-    """Return whether a wave as a whole became slower, though each GPU alone may pass.
+def wave_of(losses: Iterable[float], tolerance: Tolerance, voters: str = "GPUs") -> WaveChange:
+    """Return whether a wave as a whole became slower, though each GPU alone, or each node, may pass.
 
     It did where at least nine of ten GPUs lost something (a sign test: 1/64 by chance at six) and the median loss may
     be 2 %: as large as that within its error of measurement, half a per cent at most. Without that margin a loss of
@@ -296,7 +321,7 @@ def wave_of(losses: Iterable[float], tolerance: Tolerance) -> WaveChange:
             code = "PERF_DROP_WAVE"
         elif values[-1] < -FASTER:
             code = "PERF_FASTER"
-    return WaveChange(code, loss, margin, slower, count)
+    return WaveChange(code, loss, margin, slower, count, voters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +345,8 @@ class Surroundings:
     foreign: tuple[str, ...] = ()
 
 
+# Codes of what spoils a measurement, the gravest first.
+SPOILERS = ("ENV_FOREIGN_PROCESS", "ENV_THROTTLED", "ENV_POWER_CAP", "ENV_CLOCKS", "ENV_TEMPERATURE")
 POWER_STEP_W = 1.0              # caps are read back rounded
 CLOCK_STEP = 0.02               # boost clocks move by steps of 15 MHz: 0.8 % of 1980
 TEMPERATURE_CLASSES_C = (60.0, 75.0)
@@ -353,14 +380,13 @@ def spoiled_by(before: Surroundings, after: Surroundings) -> tuple[tuple[str, st
             and temperature_class(before.temperature_c) != temperature_class(after.temperature_c)
             and abs(before.temperature_c - after.temperature_c) > TEMPERATURE_STEP_C):
         found.append(("ENV_TEMPERATURE", f"{before.temperature_c:g} °C before, {after.temperature_c:g} °C after"))
-    order = ("ENV_FOREIGN_PROCESS", "ENV_THROTTLED", "ENV_POWER_CAP", "ENV_CLOCKS", "ENV_TEMPERATURE")
-    return tuple(sorted(found, key=lambda item: order.index(item[0])))
+    return tuple(sorted(found, key=lambda item: SPOILERS.index(item[0])))
 
 
-def usable(samples: Samples) -> str:
-    """Return what is wrong with samples for a comparison; "" where nothing is."""
-    if len(samples) < PROCESSES_LEAST:
-        return f"{len(samples)} processes, at least {PROCESSES_LEAST} are needed"
+def usable(samples: Samples, processes: int = PROCESSES_LEAST) -> str:
+    """Return what is wrong with samples of at least so many processes for a comparison; "" where nothing is."""
+    if len(samples) < processes:
+        return f"{len(samples)} processes, at least {processes} are needed"
     short = min(len(group) for group in samples)
     if short < SAMPLES_LEAST:
         return f"a process with {short} samples, at least {SAMPLES_LEAST} are needed"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from itertools import groupby
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.console import Console, ConsoleOptions
 
 from planner.gates.compare import Compared, Comparison, si, signed
 from planner.gates.failures import Verdict
-from planner.gates.figures import Baseline, Figure, Gpu
+from planner.gates.figures import COLLECTIVE, LOAD, PAIRS, RANKS, Baseline, Figure, Gpu
+from planner.gates.pairs import DIRECTIONS
 from planner.gates.statistics import Change, pooled
 from planner.gates.verdicts import Decision
 from planner.report.layout import Columns, wrapped
@@ -34,7 +36,12 @@ _TICKS_MOST = 10
 _REACH_LEAST = 0.06     # the limits of throughput are always in sight
 _REACH_MOST = 1.0
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.SKIP: "dim", Verdict.INCONCLUSIVE: "magenta"}
-_PANELS = (("throughput", ("bandwidth", "compute", "collective")), ("latency", ("latency", "latency-async")))
+_MANY = 60              # samples of one row from which their marks are small
+_RATES, _TIMES = ("bandwidth", "compute", "collective"), ("latency", "latency-async")
+# title, parts, classes: each with an axis of its own
+_PANELS = (("throughput", ("",), _RATES), ("latency", ("",), _TIMES), ("between two GPUs", (PAIRS,), _RATES),
+           ("all-reduce", (COLLECTIVE, RANKS), _RATES), ("all-reduce of few bytes", (COLLECTIVE, RANKS), _TIMES),
+           ("under load", (LOAD,), _RATES), ("the processor under load", (LOAD,), _TIMES))
 
 CHART_STYLE = """
 .cv { --ink: #1d2329; --soft: #616b75; --page: #ffffff; --line: #e1e3e0; --before: #616b75; --after: #3569a8;
@@ -62,21 +69,26 @@ def comparison_json(found: Comparison, decision: Decision) -> dict[str, Any]:
 
 
 def _taken(document: Baseline) -> dict[str, Any]:
-    return {"host": document.host, "taken_at": document.taken_at.isoformat().replace("+00:00", "Z"),
-            "gate": document.gate, "kernels": document.kernels, "stand_in": document.stand_in,
-            "gpus": [{"uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver, "power_limit_w": gpu.power_limit_w,
-                      "sm_clock_mhz": gpu.sm_clock_mhz, "memory_clock_mhz": gpu.memory_clock_mhz,
-                      "temperature_c": gpu.temperature_c} for gpu in _by_uuid(document)]}
+    taken_at = document.taken_at.isoformat().replace("+00:00", "Z") if document.taken_at else None
+    return {"host": document.host, "taken_at": taken_at, "gate": document.gate,
+            "kernels": document.kernels, "stand_in": document.stand_in,
+            "gpus": [{"uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver, "slot": gpu.slot,
+                      "power_limit_w": gpu.power_limit_w, "sm_clock_mhz": gpu.sm_clock_mhz,
+                      "memory_clock_mhz": gpu.memory_clock_mhz, "temperature_c": gpu.temperature_c}
+                     for gpu in _by_uuid(document)],
+            "absent": [{"part": each.part, "tried": each.tried, "why": each.why} for each in document.absent]}
 
 
 def _figure_json(row: Compared) -> dict[str, Any]:
     change, result = row.change, row.result
-    value: dict[str, Any] = {"gpu": row.gpu, "figure": row.figure, "unit": row.unit, "verdict": result.verdict.value,
-                             "code": result.code, "evidence": list(result.evidence)}
+    value: dict[str, Any] = {"gpu": row.gpu, "gpus": list(row.gpus), "part": row.part, "figure": row.figure,
+                             "unit": row.unit, "verdict": result.verdict.value, "code": result.code,
+                             "evidence": list(result.evidence)}
     if change is not None:
         value |= {"before": change.before, "after": change.after, "loss": change.loss, "warn": change.warn,
                   "fail": change.fail, "noise": change.sigma, "spread_before": change.spread_before,
-                  "spread_after": change.spread_after, "unsteady": change.unsteady}
+                  "spread_after": change.spread_after, "apart_before": change.apart_before,
+                  "apart_after": change.apart_after, "unsteady": change.unsteady}
     return value
 
 
@@ -93,14 +105,17 @@ class CompareView:
         header = ("figure", "before", "after", "change", "fails at", "spread", "verdict")
         cells = [_cells(row) for row in found.rows]
         columns = Columns([header, *cells], width=width, flexible=0, right=(1, 2, 3, 4, 5))
-        for gpu in _by_uuid(found.before):
+        shown = {id(row): line for row, line in zip(found.rows, cells, strict=True)}
+        for title, rows in _sections(found):
             yield Text("")
-            yield from wrapped(_gpu_line(gpu, found.after.gpu(gpu.uuid)), width)
-            rows = [(row, shown) for row, shown in zip(found.rows, cells, strict=True) if row.gpu == gpu.uuid]
+            yield from wrapped(title, width)
             if rows:
                 yield from columns.lines(header, style="dim")
-            for row, shown in rows:
-                yield from columns.lines(shown, style=_STYLES.get(row.result.verdict, "red"))
+            for row in rows:
+                yield from columns.lines(shown[id(row)], style=_STYLES.get(row.result.verdict, "red"))
+        for words in _absences(found):
+            yield Text("")
+            yield from wrapped(words, width, style="dim")
         yield Text("")
         decision = self._decision
         yield from wrapped(f"verdict: {decision.verdict.value}, {decision.action.value}", width,
@@ -117,12 +132,38 @@ def print_comparison(found: Comparison, decision: Decision, console: Console | N
 def _headline(found: Comparison) -> str:
     before, after = found.before, found.after
     made_up = " (stand-in: no real GPU was measured)" if before.stand_in or after.stand_in else ""
+    if before.taken_at is None or after.taken_at is None:
+        return f"{after.host}: before and after{made_up}"
     return f"{after.host}: {before.taken_at:%Y-%m-%d %H:%M} and {after.taken_at:%Y-%m-%d %H:%M} UTC{made_up}"
+
+
+def _sections(found: Comparison) -> Iterator[tuple[str, list[Compared]]]:
+    """Yield title and rows: each GPU with its load, then pairs and all-reduces."""
+    for gpu in _by_uuid(found.before):
+        yield _gpu_line(gpu, found.after.gpu(gpu.uuid)), [row for row in found.rows if row.gpus == (gpu.uuid,)]
+    for (part, gpus), rows in groupby((row for row in found.rows if len(row.gpus) > 1), lambda r: (r.part, r.gpus)):
+        yield _group_line(part, gpus), list(rows)
+
+
+def _group_line(part: str, gpus: tuple[str, ...]) -> str:
+    if part == PAIRS:
+        return f"{gpus[0]} and {gpus[1]}: forth from the first to the second, and back"
+    how = "ranks in processes of their own" if part == RANKS else "one process"
+    return f"{len(gpus)} GPUs, {how}: {', '.join(gpus)}"
+
+
+def _absences(found: Comparison) -> Iterator[str]:
+    """Yield a sentence for each part that neither measurement has, or only one."""
+    for when, document in (("before", found.before), ("after", found.after)):
+        told = [f"no {each.part}: {each.why}" for each in document.absent]
+        if told:
+            yield f"{when}: {'; '.join(told)}"
 
 
 def _gpu_line(old: Gpu, new: Gpu | None) -> str:
     drivers = old.driver if new is None or new.driver == old.driver else f"{old.driver} → {new.driver}"
-    return f"{old.uuid}  {old.name}, driver {drivers}" + ("" if new else "; it is gone")
+    moved = f", slot {old.slot} → {new.slot}" if new and old.slot and new.slot and new.slot != old.slot else ""
+    return f"{old.uuid}  {old.name}, driver {drivers}{moved}" + ("" if new else "; it is gone")
 
 
 def _cells(row: Compared) -> tuple[str, ...]:
@@ -155,8 +196,8 @@ def comparison_svg(found: Comparison) -> str:
     rows = [row for row in found.rows if row.before is not None or row.after is not None]
     lines: list[str] = []
     top = 54
-    for title, kinds in _PANELS:
-        panel = [row for row in rows if _shown(row).kind in kinds]
+    for title, parts, kinds in _PANELS:
+        panel = [row for row in rows if row.part in parts and _shown(row).kind in kinds]
         if panel:
             lines += _panel(title, panel, top, many=len(found.before.gpus) > 1)
             top += HEAD + ROW * len(panel) + 14
@@ -229,15 +270,16 @@ def _strip(row: Compared, axis: _Axis, top: int, *, many: bool) -> Iterator[str]
             size = f'width="{round(right - left, 1)}" height="{ROW - 6}"'
             if right > left:
                 yield f'<rect class="{name}" x="{left}" y="{top + 2}" {size}/>'
-    which = f'<tspan class="soft"> {text(_cut(row.gpu, -12))}</tspan>' if many else ""
-    full = text(f"{row.figure} of {row.gpu}")
+    which = f'<tspan class="soft"> {text(_short(row))}</tspan>' if many or len(row.gpus) > 1 else ""
+    full = text(f"{row.figure} of {', '.join(row.gpus) or row.gpu}")
     yield f'<text x="8" y="{top + 18}">{text(_cut(row.figure, 22))}{which}<title>{full}</title></text>'
     yield f'<text class="soft" x="8" y="{top + 34}">{text(_medians(row))}</text>'
     for kind, bar, middle, part in (("before", "mb", top + 13, row.before), ("after", "ma", top + 29, row.after)):
         shares = _shares(row, part)
+        size = "3" if len(shares) < _MANY else "1" if kind == "before" else "1.6"
         for place, share in enumerate(shares):
             # Neighbours are set apart up and down, so that equal samples are seen as several.
-            yield f'<circle class="{kind}" cx="{axis.x(share)}" cy="{middle + place % 3 * 3 - 3}" r="3"/>'
+            yield f'<circle class="{kind}" cx="{axis.x(share)}" cy="{middle + place % 3 * 3 - 3}" r="{size}"/>'
         if shares:
             x = axis.x(median(shares))
             yield f'<line class="{bar}" x1="{x}" y1="{middle - 8}" x2="{x}" y2="{middle + 8}"/>'
@@ -245,6 +287,14 @@ def _strip(row: Compared, axis: _Axis, top: int, *, many: bool) -> Iterator[str]
     yield f'<text x="{WIDTH - RIGHT + 12}" y="{top + 18}">{what} {result.verdict.value}</text>'
     if result.code != "OK":
         yield f'<text class="soft" x="{WIDTH - RIGHT + 12}" y="{top + 34}">{text(result.code)}</text>'
+
+
+def _short(row: Compared) -> str:
+    """Return which GPUs a row is of, for a chart: the ends of UUIDs, with the direction of a copy."""
+    if row.part != PAIRS:
+        return _cut(row.gpu, -12) if len(row.gpus) == 1 else f"{len(row.gpus)} GPUs"
+    forth = [uuid[-4:] for uuid in row.gpus]
+    return "→".join(forth if row.figure.endswith(DIRECTIONS[0]) else reversed(forth))
 
 
 def _cut(name: str, most: int) -> str:
