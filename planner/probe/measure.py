@@ -281,12 +281,15 @@ def measure_ratio(session: Session, nonce: Nonce, sizes: dict[str, int]) -> Any:
 
 
 def _spans(raw: bytes, warps: int) -> list[tuple[int, int]]:
-    """Return for each block the cycles of both loops, from the first warp's start to the last warp's end."""
+    """Return for each block the cycles of both loops, from the last warp's start to the last warp's end.
+
+    A warp reads the clock when it comes to a barrier, not when all have come: only the last one's start is the loop's.
+    """
     numbers = struct.unpack("<%dQ" % (len(raw) // 8), raw)
     found = []
     for at in range(0, len(numbers), STAMPS * warps):
         block = numbers[at:at + STAMPS * warps]
-        found.append((max(block[1::STAMPS]) - min(block[0::STAMPS]), max(block[3::STAMPS]) - min(block[2::STAMPS])))
+        found.append((max(block[1::STAMPS]) - max(block[0::STAMPS]), max(block[3::STAMPS]) - max(block[2::STAMPS])))
     return found
 
 
