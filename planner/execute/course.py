@@ -150,14 +150,15 @@ class Course:
         new = [name for name in unit if name not in away]
         if len(new) == 1:
             limits = self.limits[new[0]]
-            if any(counts[what] >= limit for what, limit in limits):
+            if any(limit is not None and counts[what] >= limit for what, limit in limits):
                 return False
             for what, _ in limits:
                 counts[what] += 1
             away.add(new[0])
             return True
         after = Counter(what for name in new for what, _ in self.limits[name])
-        if any(counts[what] + after[what] > limit for name in new for what, limit in self.limits[name]):
+        if any(limit is not None and counts[what] + after[what] > limit
+               for name in new for what, limit in self.limits[name]):
             return False
         counts.update(after)
         away.update(new)
@@ -178,16 +179,16 @@ class Course:
         return _Play(self, dice, person or Person(), trace=trace).run()
 
 
-def _limits_of(plan: Plan, name: str) -> tuple[tuple[str, int], ...]:
-    """Return what a node counts against: its pool, and its failure domain in it."""
+def _limits_of(plan: Plan, name: str) -> tuple[tuple[str, int | None], ...]:
+    """Return what a node counts against, and how much of that its pool allows; None: as much as others allow."""
     node = plan.nodes.get(name)
     pool = node.pool if node else next((p for p, limit in plan.pools.items() if name in limit.already_down), "")
     limit = plan.pools.get(pool)
     if limit is None:
         return ()
-    found = [(f"pool {pool}", limit.max_unavailable)]
-    if limit.max_unavailable_per_domain is not None and node is not None and node.failure_domain:
-        found.append((f"domain {node.failure_domain} of {pool}", limit.max_unavailable_per_domain))
+    found: list[tuple[str, int | None]] = [(f"pool {pool}", limit.max_unavailable)]
+    if domain := node.failure_domain if node is not None else (limit.down_domains or {}).get(name, ""):
+        found.append((f"domain {domain}", limit.max_unavailable_per_domain))
     return tuple(found)
 
 

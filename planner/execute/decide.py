@@ -339,20 +339,24 @@ class _Room:
             if name in self._away:
                 continue
             for what, limit in self._limits_of(name):
-                if counts[what] > limit:
+                if limit is not None and counts[what] > limit:
                     away = sorted(n for n in self._away if what in dict(self._limits_of(n)))
                     return (f"{what} may lose {limit} at once; {', '.join(unit)} would make it {counts[what]}"
                             f" (away now: {', '.join(away) or 'none'})")
         self._away = after
         return ""
 
-    def _limits_of(self, name: str) -> list[tuple[str, int]]:
-        pool = self._pool_of.get(name, "")
-        limit = self._plan.pools.get(pool)
+    def _limits_of(self, name: str) -> list[tuple[str, int | None]]:
+        """Return what a node counts against, and how much of that its pool allows; None: as much as others allow.
+
+        A failure domain loses nodes of all pools alike, whichever of them limits how many.
+        """
+        limit = self._plan.pools.get(self._pool_of.get(name, ""))
         if limit is None:
             return []
-        found = [(f"pool {pool}", limit.max_unavailable)]
-        domain = self._plan.nodes[name].failure_domain if name in self._plan.nodes else ""
-        if limit.max_unavailable_per_domain is not None and domain:
-            found.append((f"failure domain {domain} of pool {pool}", limit.max_unavailable_per_domain))
+        found: list[tuple[str, int | None]] = [(f"pool {self._pool_of[name]}", limit.max_unavailable)]
+        node = self._plan.nodes.get(name)
+        domain = node.failure_domain if node is not None else (limit.down_domains or {}).get(name, "")
+        if domain:
+            found.append((f"failure domain {domain}", limit.max_unavailable_per_domain))
         return found

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from planner.execute.course import Course, End, Fate, Kind, Person, Trial
 from planner.schedule.estimate import FACTOR, Durations
 from planner.schedule.plan import Cohort, Plan
+from planner.schedule.turns import FORKS, side_by_side
 
 LOST, UNREACHABLE = "lost", "unreachable"      # names of rates beside those of moves
 _OWN_RATES = frozenset({LOST, UNREACHABLE})
@@ -203,21 +204,25 @@ class Cup:
         return odds.pick(drawn) if drawn < odds.whole else None
 
     def minutes(self, nodes: tuple[str, ...], fates: Mapping[str, Fate]) -> float:
-        """Return how long a call takes: as long as its slowest node, and the calls around it."""
+        """Return how long a call takes: as long as its slowest node, turn by turn, and the calls around it."""
         groups = self._groups.get(nodes)
         if groups is None:
             groups = self._groups[nodes] = self._durations.groups(nodes)
         failing = Counter(self._cohort_of[name] for name in fates)
-        slowest = 0.0
-        for cohort, count in groups:
-            if passing := count - failing[cohort]:
-                share = self._drawn() ** (1 / passing)
-                slowest = max(slowest, self._durations.cohorts[cohort].quantile(share, self._factor))
+        calls = {cohort: self._call(cohort, count - failing[cohort]) for cohort, count in groups}
         for name, fate in sorted(fates.items()):
-            slowest = max(slowest, self._until(self._cohort_of[name], fate))
+            cohort = self._cohort_of[name]
+            calls[cohort] = max(calls[cohort], self._until(cohort, fate))
+        slowest = side_by_side(calls.values()) + max((self._handovers[cohort] for cohort, _ in groups), default=0.0)
         around = self._durations.around
-        slowest += max((self._handovers[cohort] for cohort, _ in groups), default=0.0)
         return slowest + (around.quantile(self._drawn()) if around is not None else 0.0)
+
+    def _call(self, cohort: str, passing: int) -> float:
+        """Return the minutes of one cohort's nodes that pass, as many at a time as a call works on."""
+        time, minutes = self._durations.cohorts[cohort], 0.0
+        for begun in range(0, passing, FORKS):
+            minutes += time.quantile(self._drawn() ** (1 / min(FORKS, passing - begun)), self._factor)
+        return minutes
 
     def _until(self, cohort: str, fate: Fate) -> float:
         """Return the minutes until it is clear that a node has failed."""

@@ -26,6 +26,10 @@ def moves(content: MatrixFile, matrices: MatrixSet) -> Iterator[Complaint]:
             if unknown := sorted(set(_FIELD.findall(text)) - _TOLD):
                 yield "bad-template", path, f"{move.name}: {{{unknown[0]}}} is none of from, to, components"
         yield from _handover(move, path, matrices)
+        awaited = next((m for m in matrices.moves if m.name == move.awaits), None)
+        if move.awaits and (awaited is None or awaited.awaits or not set(awaited.components) & set(move.components)):
+            yield "bad-move", path, (f"{move.name}: awaits {move.awaits}, which is no move of the same component that "
+                                     "waits for nothing itself")
         for place, item in enumerate(move.refresh):
             if bool(item.unit) == bool(item.file and item.argv):
                 yield "bad-move", (*path, "refresh", place), f"{move.name}: name a unit, or a file and its command"

@@ -126,6 +126,7 @@ class Move(Document):
     ends: bool = False                # what nodes can have afterwards is not known before: no step follows
     forgets: tuple[Slug, ...] = ()    # what it leaves open; nothing else may be wanted of these in the same plan
     unpredicted: tuple[Slug, ...] = ()     # what it changes, too, nobody knows to what: gates ask for none of these
+    awaits: Slug | None = None        # move that other nodes of a plan have behind them before this one is begun
     notes: tuple[StepNote, ...] = ()
     refresh: tuple[Refresh, ...] = ()
     provenance: Provenance | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
-from planner.errors import NoPathError, PlannerError
+from planner.errors import NoPathError, PlannerError, ScheduleError
 from planner.facts.schema import FactDocument
 from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
@@ -24,7 +24,9 @@ from planner.schedule.cohorts import (
 )
 from planner.schedule.fences import equal_claims
 from planner.schedule.gains import gains_of
+from planner.schedule.phases import broken_meanwhile
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan, PoolLimit
+from planner.schedule.problems import accepted_names
 from planner.schedule.verify import verify_schedule
 from planner.search.explain import Refusal
 
@@ -63,17 +65,21 @@ def make_plan(
     if not chosen:
         raise _nobody(fleet, target)
     cohorts = _cohorts(chosen, target, matrices, optimize, progress)
+    if broken := tuple(broken_meanwhile(cohorts, matrices, accepted_names(target))):
+        raise ScheduleError(*broken)
     cohort_of = {name: c.id for c in cohorts for name in c.nodes}
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
     down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
             for pool in sorted({n.pool for n in chosen})}
+    down_domains = {u.name: domain for u in document.unreadable
+                    if isinstance(domain := u.declared.get("failure_domain"), str) and domain}
     inputs = _inputs(document, target, matrices) | ({"like": like.digest} if like else {})
     gains = gains_of(cohorts, matrices)
     equal = equal_claims(matrices)
 
     def scheduled(order: Plan | None, *more: str) -> Plan:
         schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
-                               equal_components=frozenset(equal), like=order)
+                               equal_components=frozenset(equal), like=order, down_domains=down_domains)
         mixed = tuple(w.model_copy(update={"because": tuple(c for name in w.components for c in equal[name])})
                       for w in schedule.mixed)
         return Plan(
@@ -85,9 +91,9 @@ def make_plan(
         )
 
     made = scheduled(like)
-    if like is None or not (broken := verify_schedule(made, target.own_rollouts())):
+    if like is None or not (unkept := verify_schedule(made, target.own_rollouts())):
         return made
-    return scheduled(None, f"the batches of plan {like.digest[:15]} could not be kept: {broken[0]}")
+    return scheduled(None, f"the batches of plan {like.digest[:15]} could not be kept: {unkept[0]}")
 
 
 def finish(plan: Plan, seal: str) -> Plan:

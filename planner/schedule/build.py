@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fractions import Fraction
 from math import ceil
+from typing import NamedTuple
 
-from planner.diagnostics import Diagnostic
-from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
-from planner.model.window import common_start, next_start
 from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
 from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
 from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
+from planner.schedule.phases import split_phases
 from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
+from planner.schedule.turns import CALLS, FORKS, batch_minutes
 from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
+from planner.schedule.windows import fit_windows, meeting
 
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
 # first batches; other domains follow one by one.
 _BEGUN, _OUTSIDE, _LATER = range(3)
-_ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Schedule:
 def build_waves(
     cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], rollout: RolloutPolicy,
     own: Mapping[str, RolloutPolicy], already_down: Mapping[str, tuple[str, ...]], *, equal_components: frozenset[str],
-    like: Plan | None = None,
+    like: Plan | None = None, down_domains: Mapping[str, str] | None = None,
 ) -> Schedule:
     """Schedule every node whose cohort has steps.
 
@@ -60,47 +59,123 @@ def build_waves(
         already_down: Pool -> nodes that are down now; they use up its limit.
         equal_components: Components that must be equal within a job.
         like: An earlier plan; nodes stay in its batches where they can.
+        down_domains: Failure domains of nodes that are down: these use up their limits, too.
 
     Raises:
         ScheduleError: No schedule keeps the policy; one diagnostic a reason.
     """
     cohort_of = {c.id: c for c in cohorts}
     policies = {pool: own.get(pool, rollout) for pool in sorted({n.pool for n in nodes.values()})}
-    pools = pool_limits(nodes, policies, already_down)
+    pools = pool_limits(nodes, policies, already_down, down_domains or {})
     units = make_units([name for name, n in nodes.items() if cohort_of[n.cohort].steps], nodes)
     if not units:
         return Schedule(waves=(), pools=pools, warnings=(), eta_minutes=0)
-    class_of = {c.id: c.hardware_class for c in cohorts}
-    ceilings = make_ceilings(units, nodes, pools, policies)
-    staging, rest = split_staging(units, nodes)
-    canaries = choose_canaries(rest, nodes, class_of, policies, old_canaries(like, rest) if like else ())
-    chosen = set(canaries)
-    later = [u for u in rest if u not in chosen]
     mixing = _mixing_domains(units, nodes, cohort_of, equal_components)
-    key = _order(nodes, mixing, (*staging, *canaries))
-    begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)
     moving = [policies[pool] for pool in sorted({p for u in units for p, _ in u.pools})]
-    batch_soak = max(p.batch_soak_minutes for p in moving)
-    grown = waves_of(grow(later, ceilings, key, policies, begun), alone=batch_soak > 0) if like is None else \
-        keep_batches(like, later, ceilings, key, policies, begun)
-    batches = [batch for wave in grown for batch in wave]
-    groups = [("staging", pack(staging, ceilings, key)), ("canary", pack(canaries, ceilings, key)),
-              *(("batch", wave) for wave in grown)]
-    soak = max(p.soak_minutes for p in moving)
-    minutes = {c.id: sum(s.minutes for s in c.steps) for c in cohorts}
-    waves = _make_waves(groups, {"staging": soak, "canary": soak, "batch": batch_soak},
-                        {name: minutes[n.cohort] for name, n in nodes.items()})
-    _fit_windows(waves, nodes, pools)
+    batch_soak, soak = max(p.batch_soak_minutes for p in moving), max(p.soak_minutes for p in moving)
+    clock = _Clock(nodes, cohort_of, pools)
+    order = _Order(nodes, {c.id: c.hardware_class for c in cohorts}, policies, pools,
+                   make_ceilings(units, nodes, pools, policies), mixing, clock, like, alone=batch_soak > 0)
+    phases = [order.of(phase) for phase in split_phases(units, nodes, cohorts)]
+    waves = _make_waves([group for phase in phases for group in phase.groups],
+                        {"staging": soak, "canary": soak, "batch": batch_soak}, clock)
+    fit_windows(waves, nodes, pools)
     mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
-    warnings = (*staging_warnings(staging, rest, nodes, class_of),
-                *_stuck_warnings(batches, nodes, ceilings, policies, begun),
+    warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves),
                 *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
     return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta, mixed=mixed)
 
 
-def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int],
-                minutes: Mapping[str, int]) -> tuple[Wave, ...]:
+@dataclass(frozen=True)
+class _Clock:
+    """How long batches take by planning figures."""
+
+    nodes: Mapping[str, NodePlan]
+    cohort_of: Mapping[str, Cohort]
+    pools: Mapping[str, PoolLimit]
+
+    def minutes(self, names: Iterable[str]) -> int:
+        """Return the minutes of a batch of some nodes."""
+        return batch_minutes((max(map(self._of_node, found)), len(found)) for found in self._calls(names).values())
+
+    def _calls(self, names: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(self.nodes[name].cohort, []).append(name)
+        return dict(sorted(found.items()))
+
+    def _of_node(self, name: str) -> int:
+        node = self.nodes[name]
+        return sum(s.minutes for s in self.cohort_of[node.cohort].steps)
+
+    def warnings(self, waves: Iterable[Wave]) -> Iterator[str]:
+        """Say of the batch that takes most turns why it takes longer than its slowest node."""
+        batches = [batch for wave in waves for batch in wave.batches]
+        alone = {b.id: max(1, *map(self._of_node, b.nodes)) for b in batches}
+        batch = max(batches, key=lambda b: b.minutes - alone[b.id], default=None)
+        if batch is None or batch.minutes == alone[batch.id]:
+            return
+        sizes = [len(found) for found in self._calls(batch.nodes).values()]
+        most = max(sizes)
+        limit = f"{FORKS} nodes of a cohort at a time" if most > FORKS else f"{CALLS} cohorts at a time"
+        forks = f"; with planner apply --forks {most} it is shorter" if most > FORKS else ""
+        yield (f"batches take turns: planner apply works on {limit}, so batch {batch.id}, {len(batch.nodes)} nodes of "
+               f"{len(sizes)} cohort{'s' * (len(sizes) > 1)}, takes {batch.minutes} minutes instead of "
+               f"{alone[batch.id]}{forks}")
+
+
+class _Phase(NamedTuple):
+    """Waves of units that wait for nobody but those of earlier phases."""
+
+    groups: tuple[tuple[str, tuple[UnitBatch, ...]], ...]     # kind of wave, its batches
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Puts units in order: staging, canaries, growing batches."""
+
+    nodes: Mapping[str, NodePlan]
+    class_of: Mapping[str, str]
+    policies: Mapping[str, RolloutPolicy]
+    pools: Mapping[str, PoolLimit]
+    ceilings: Ceilings
+    mixing: Mapping[str, Mapping[str, object]]
+    clock: _Clock
+    like: Plan | None
+    alone: bool                        # every batch is a wave of its own
+
+    def of(self, units: tuple[Unit, ...]) -> _Phase:
+        """Return the waves of one phase."""
+        nodes, like = self.nodes, self.like
+        staging, rest = split_staging(units, nodes)
+        canaries = choose_canaries(rest, nodes, self.class_of, self.policies, old_canaries(like, rest) if like else ())
+        chosen = set(canaries)
+        later = [u for u in rest if u not in chosen]
+        key = _order(nodes, self.mixing, (*staging, *canaries))
+        begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)
+        if like is None:
+            grown = tuple(wave for found in self._meeting(later) for wave in waves_of(
+                grow(found, self.ceilings, key, self.policies, begun), alone=self.alone))
+        else:
+            grown = keep_batches(like, later, self.ceilings, key, self.policies, begun)
+        batches = [batch for wave in grown for batch in wave]
+        return _Phase(
+            groups=(("staging", self._packed(staging, key)), ("canary", self._packed(canaries, key)),
+                    *(("batch", wave) for wave in grown)),
+            warnings=(*staging_warnings(staging, rest, nodes, self.class_of),
+                      *_stuck_warnings(batches, nodes, self.ceilings, self.policies, begun)))
+
+    def _packed(self, units: Iterable[Unit], key: Key) -> tuple[UnitBatch, ...]:
+        return tuple(batch for found in self._meeting(units) for batch in pack(found, self.ceilings, key))
+
+    def _meeting(self, units: Iterable[Unit]) -> tuple[tuple[Unit, ...], ...]:
+        return meeting(units, self.pools, lambda unit: self.clock.minutes(unit.nodes))
+
+
+def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int], clock: _Clock
+                ) -> tuple[Wave, ...]:
     filled = [(kind, batches) for kind, batches in groups if batches]
     waves = []
     for number, (kind, batches) in enumerate(filled, start=1):
@@ -109,38 +184,11 @@ def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapp
         waves.append(Wave.model_validate({
             "id": f"w{number}", "kind": kind, "play": f"plays/w{number}-{kind}.yml",
             "batches": tuple(
-                Batch(id=f"w{number}b{place}", nodes=tuple(found), minutes=max(1, *(minutes[n] for n in found)))
+                Batch(id=f"w{number}b{place}", nodes=tuple(found), minutes=clock.minutes(found))
                 for place, found in enumerate(names, start=1)),
             "soak_minutes": 0 if last else soaks[kind], "approval": kind == "canary" and not last,
         }))
     return tuple(waves)
-
-
-def _fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> None:
-    """Refuse a batch that is longer than every maintenance window of one of its pools: it would wait for ever."""
-    longest: dict[str, Batch] = {}
-    for batch in (b for w in waves for b in w.batches):
-        for pool in {nodes[n].pool for n in batch.nodes}:
-            if pool not in longest or batch.minutes > longest[pool].minutes:
-                longest[pool] = batch
-    problems = [
-        Diagnostic(code="window-too-short", subject=f"pool {pool}",
-                   summary=f"batch {batch.id} takes {batch.minutes} minutes, and no maintenance window is that long",
-                   why=tuple(pools[pool].windows),
-                   hint=f"give the pool a window of at least {batch.minutes} minutes", places=(("rollout", "windows"),))
-        for pool, batch in sorted(longest.items()) if next_start(pools[pool].windows, _ANY_WEEK, batch.minutes) is None]
-    for batch in (b for w in waves for b in w.batches if not problems):
-        named = sorted({nodes[n].pool for n in batch.nodes})
-        if common_start([pools[p].windows for p in named], _ANY_WEEK, batch.minutes) is None:
-            problems.append(Diagnostic(
-                code="windows-never-meet", subject=f"pools {', '.join(named)}",
-                summary=f"batch {batch.id} has nodes of all of them; their windows have no {batch.minutes} minutes in "
-                        "common",
-                why=tuple(f"{p}: {'; '.join(pools[p].windows) or 'at any time'}" for p in named),
-                hint="give them a common window, or plan them one after another with select: [POOL]",
-                places=(("rollout", "windows"),)))
-    if problems:
-        raise ScheduleError(*problems)
 
 
 def _mixing_domains(units: Iterable[Unit], nodes: Mapping[str, NodePlan], cohort_of: Mapping[str, Cohort],

@@ -2,7 +2,8 @@
 
 Times of earlier rollouts (``Plan.measured``) are log-normal, independent from node to node; a batch lasts as long as
 its slowest node. Where nobody measured, the planning figures of the matrices stand: they are right or wrong for all
-nodes alike, so one factor for the whole plan carries their spread. Soaks are exact; waits for approval are nobody's to
+nodes alike, so one factor for the whole plan carries their spread. What is more than the engine does at a time takes
+turns (``turns``). Soaks are exact; waits for approval are nobody's to
 foresee, and so are drains that were never measured.
 """
 
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from planner.schedule.opening import first_opening, has_windows, opening
 from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, Step
+from planner.schedule.turns import CALLS, FORKS
 
 # A planning figure is a number to count on, not an average: of ten rollouts nine keep it, one needs half of it.
 PLANNED_P10 = 0.5
@@ -127,14 +129,35 @@ class Durations:
         """Return mean and variance, in minutes, of a batch: of its slowest node, and of the calls around it."""
         key = (self.groups(nodes), factor)
         if key not in self._batches:
-            times = [largest([(self.cohorts[c], count) for c, count in key[0]], (i + 0.5) / _SLICES, factor)
-                     for i in range(_SLICES)]
+            parts = self._lanes(key[0])
+            times = [largest(parts, (i + 0.5) / _SLICES, factor) for i in range(_SLICES)]
             mean = math.fsum(times) / _SLICES
             variance = math.fsum((t - mean) ** 2 for t in times) / _SLICES
             if self.around is not None:
                 mean, variance = mean + self.around.mean, variance + self.around.variance
             self._batches[key] = mean, variance
         return self._batches[key]
+
+    def _lanes(self, groups: tuple[tuple[str, int], ...]) -> list[tuple[NodeTime, int]]:
+        """Return what runs side by side in a batch: cohorts, or where they take turns, one cohort after another."""
+        if len(groups) <= CALLS and all(count <= FORKS for _, count in groups):
+            return [(self.cohorts[c], count) for c, count in groups]
+        lanes: list[list[NodeTime]] = [[] for _ in range(CALLS)]
+        busy = [0.0] * CALLS
+        for cohort, count in groups:
+            times = [_slowest(self.cohorts[cohort], min(FORKS, count - begun)) for begun in range(0, count, FORKS)]
+            lane = busy.index(min(busy))
+            lanes[lane] += times
+            busy[lane] += math.fsum(time.quantile(0.5, 1.0) for time in times)
+        return [(NodeTime(sum(t.planned for t in lane), _sum([t.measured for t in lane if t.measured])), 1)
+                for lane in lanes if lane]
+
+
+def _slowest(time: NodeTime, nodes: int) -> NodeTime:
+    """Return about the time of the slowest of some nodes, as if it were one node's."""
+    if time.measured is None or nodes < 2:
+        return time
+    return NodeTime(time.planned, Duration(math.log(time.measured.quantile(0.5 ** (1 / nodes))), time.measured.sigma))
 
 
 def measured(item: MeasuredTime) -> Duration:

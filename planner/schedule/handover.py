@@ -197,8 +197,10 @@ def handover_fields(move: Move, changes: Changes, after: State) -> dict[str, Any
 
 
 def step_fields(move: Move, changes: Changes, state: State, matrices: MatrixSet) -> dict[str, Any]:
-    """Return what any move may add to its step: that it ends the plan, what is made again, remarks."""
+    """Return what any move may add to its step: that it ends the plan or waits, what is made again, remarks."""
     fields: dict[str, Any] = {"ends": True} if move.ends else {}
+    if move.awaits:
+        fields["awaits"] = move.awaits
     if move.unpredicted:
         fields["unpredicted"] = move.unpredicted
     if move.refresh:
@@ -238,6 +240,7 @@ def undo_by_hand(step: Step, move: Move, before: State) -> tuple[Step, str]:
     title = ", ".join(f"{c} back to {new}" if new else f"remove {c} {old}" for c, old, new in back) + " by hand"
     undo = step.model_copy(update={
         "id": f"{step.id}-undo", "title": title, "because": (), "notes": (), "remarks": None, "links": {}, "ends": None,
+        "awaits": None,
         "changes": tuple(Change.model_validate({"component": c, "from": a, "to": b}) for c, a, b in back),
         "instructions": told or (f"planner knows no way back: {move.no_return or 'the matrices name none'}",),
         "proofs": _proofs(move, back, before)})

@@ -102,11 +102,20 @@ def _counts(values: Iterable[str]) -> Counts:
 
 
 def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPolicy],
-                already_down: Mapping[str, tuple[str, ...]]) -> dict[str, PoolLimit]:
-    """Return the absolute numbers of every pool, sorted by name. A node that is down is one of its pool, too."""
+                already_down: Mapping[str, tuple[str, ...]], down_domains: Mapping[str, str]) -> dict[str, PoolLimit]:
+    """Return the absolute numbers of every pool, sorted by name. A node that is down is one of its pool, too.
+
+    Args:
+        nodes: All nodes of the plan.
+        policies: Policy of every pool.
+        already_down: Pool -> nodes that are down now.
+        down_domains: Failure domains of nodes that are down, as far as they have one.
+    """
     sizes = Counter(n.pool for n in nodes.values())
     sizes.update({pool: len(set(down) - set(nodes)) for pool, down in already_down.items() if pool in sizes})
-    domain_sizes = Counter(n.failure_domain for n in nodes.values() if n.failure_domain)
+    lost = {n: down_domains[n] for pool, down in already_down.items() if pool in sizes for n in down
+            if n in down_domains and n not in nodes}
+    domain_sizes = Counter([*(n.failure_domain for n in nodes.values() if n.failure_domain), *lost.values()])
     domains_of: dict[str, set[str]] = defaultdict(set)
     for node in nodes.values():
         if node.failure_domain:
@@ -115,7 +124,9 @@ def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPol
         pool: PoolLimit(
             nodes=sizes[pool], max_unavailable=unavailable(policies[pool], sizes[pool]),
             max_unavailable_per_domain=_per_domain(policies[pool], [domain_sizes[d] for d in domains_of[pool]]),
-            already_down=tuple(sorted(already_down.get(pool, ()))), windows=policies[pool].windows)
+            already_down=tuple(sorted(already_down.get(pool, ()))),
+            down_domains={n: lost[n] for n in sorted(already_down.get(pool, ())) if n in lost} or None,
+            windows=policies[pool].windows)
         for pool in sorted(sizes)
     }
 
@@ -154,7 +165,8 @@ def make_ceilings(units: Iterable[Unit], nodes: Mapping[str, NodePlan], limits: 
     moving = sorted({pool for u in units for pool, _ in u.pools})
     problems = [p for pool in moving if (p := _pool_problem(pool, limits[pool])) is not None]
     pools = {pool: limits[pool].max_unavailable - len(limits[pool].already_down) for pool in moving}
-    down = Counter(nodes[n].failure_domain for limit in limits.values() for n in limit.already_down if n in nodes)
+    down = Counter(nodes[n].failure_domain if n in nodes else (limit.down_domains or {}).get(n, "")
+                   for limit in limits.values() for n in limit.already_down)
     domains: dict[str, int] = {}
     for name in (n for u in units for n in u.nodes):
         domain, most = nodes[name].failure_domain, limits[nodes[name].pool].max_unavailable_per_domain

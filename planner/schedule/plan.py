@@ -90,6 +90,7 @@ class Step(Document):
     ends: Literal[True] | None = None               # what nodes can have afterwards is not known: discover, plan again
     unpredicted: tuple[str, ...] | None = None      # components that it changes, too, nobody knows to what
     refresh: tuple[StepRefresh, ...] | None = None
+    awaits: str | None = None                       # move that all other nodes with it have behind them before
 
 
 class Cohort(Document):
@@ -141,6 +142,7 @@ class PoolLimit(Document):
     max_unavailable: int
     max_unavailable_per_domain: int | None = None
     already_down: tuple[str, ...] = ()
+    down_domains: dict[str, str] | None = None       # failure domains of these; None: none has one
     windows: tuple[str, ...] = ()     # weekly maintenance windows; empty: at any time
 
 

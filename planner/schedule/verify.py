@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import pairwise
 
 from planner.model.target import RolloutPolicy
 from planner.schedule.plan import Batch, NodePlan, Plan, Wave
@@ -50,6 +51,18 @@ class _Schedule:
         members |= {(pool, name) for pool, limit in self.plan.pools.items() for name in limit.already_down
                     if name not in self.nodes}
         return Counter(pool for pool, _ in members)
+
+    def down_domains(self) -> Counter[str]:
+        """Return how many nodes of each failure domain are down."""
+        told = {n: d for limit in self.plan.pools.values() for n, d in (limit.down_domains or {}).items()}
+        return Counter(self.nodes[n].failure_domain if n in self.nodes else told.get(n, "")
+                       for limit in self.plan.pools.values() for n in limit.already_down)
+
+    def domain_sizes(self) -> Counter[str]:
+        """Return how many nodes each failure domain has, those without a plan because they are down among them."""
+        lost = Counter(d for limit in self.plan.pools.values() for n, d in (limit.down_domains or {}).items()
+                       if n not in self.nodes)
+        return Counter(n.failure_domain for n in self.nodes.values() if n.failure_domain) + lost
 
     def in_kind(self, kind: str) -> list[str]:
         """Return the nodes of the waves of one kind."""
@@ -100,7 +113,9 @@ def _membership(s: _Schedule) -> Iterator[str]:
 def _form(s: _Schedule) -> Iterator[str]:
     """Ids, play paths and the order of the kinds."""
     kinds = [w.kind for w in s.plan.waves]
-    if sorted(kinds, key=_RANK.__getitem__) != kinds or kinds.count("staging") > 1 or kinds.count("canary") > 1:
+    # Nodes that wait for others are a second rollout behind these: its waves begin anew.
+    restarts = [b for a, b in pairwise(kinds) if _RANK[b] < _RANK[a] or a == b != "batch"]
+    if len(restarts) > any(step.awaits for cohort in s.plan.cohorts for step in cohort.steps):
         yield f"waves are not in the order staging, canary, batches: {', '.join(kinds)}"
     for number, wave in enumerate(s.plan.waves, start=1):
         if wave.id != f"w{number}" or wave.play != f"plays/w{number}-{wave.kind}.yml":
@@ -129,12 +144,24 @@ def _times(s: _Schedule) -> Iterator[str]:
         if wave.kind == "batch" and later and len(wave.batches) > 1:
             yield f"wave {wave.id} has {len(wave.batches)} batches, but each batch has to soak"
     for _, batch in s.line:
-        needed = max((sum(step.minutes for step in s.cohorts[s.nodes[n].cohort].steps) for n in batch.nodes), default=0)
-        if batch.minutes != max(needed, 1):
-            yield f"batch {batch.id} is said to take {batch.minutes} minutes; its slowest node takes {max(needed, 1)}"
+        if batch.minutes != (needed := _needed(s, batch)):
+            yield f"batch {batch.id} is said to take {batch.minutes} minutes; its nodes take {needed}"
     total = sum(b.minutes for _, b in s.line) + sum(w.soak_minutes for w in s.plan.waves)
     if s.plan.eta_minutes != total:
         yield f"the plan is said to take {s.plan.eta_minutes} minutes; its batches and soaks take {total}"
+
+
+def _needed(s: _Schedule, batch: Batch) -> int:
+    """Return the minutes of a batch: 16 nodes of a cohort at a time, 8 cohorts at a time, in the order of the plan."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for name in batch.nodes:
+        members[s.nodes[name].cohort].append(name)
+    lanes = [0] * 8
+    for cohort in (c for c in s.cohorts if c in members):
+        path = sum(step.minutes for step in s.cohorts[cohort].steps)
+        lanes.sort()
+        lanes[0] += path * math.ceil(len(members[cohort]) / 16)
+    return max(1, *lanes)
 
 
 def _numbers(s: _Schedule) -> Iterator[str]:
@@ -142,7 +169,7 @@ def _numbers(s: _Schedule) -> Iterator[str]:
     sizes = s.pool_sizes()
     if set(sizes) != set(s.plan.pools):
         yield f"limits are given for pools {_listed(s.plan.pools)}, nodes are in pools {_listed(sizes)}"
-    domain_sizes = Counter(n.failure_domain for n in s.nodes.values() if n.failure_domain)
+    domain_sizes = s.domain_sizes()
     domains = {(n.pool, n.failure_domain) for n in s.nodes.values() if n.failure_domain}
     for pool, limit in sorted(s.plan.pools.items()):
         policy, size = s.policy(pool), sizes[pool]
@@ -165,8 +192,7 @@ def _limits(s: _Schedule) -> Iterator[str]:
     """No batch takes more out of service than pools and failure domains may lose, nodes that are down included."""
     down = {name: pool for pool, limit in s.plan.pools.items() for name in limit.already_down}
     down_pools = Counter(down.values())
-    down_domains = Counter(s.nodes[n].failure_domain for n in down if n in s.nodes)
-    domain_sizes = Counter(n.failure_domain for n in s.nodes.values())
+    down_domains, domain_sizes = s.down_domains(), s.domain_sizes()
     for _, batch in s.line:
         pools = Counter(s.nodes[n].pool for n in batch.nodes)
         for pool, count in sorted(pools.items()):

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
+from planner.validate.awaited import out_of_turn
 from planner.validate.handover import legal_move, told_by_hand
 from planner.validate.mixing import misfenced
 from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
@@ -23,7 +24,7 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
     target's wishes for every pool of the cohort are met, default links included; each step names the packages it
     changes; what needs a reboot reboots; minutes and costs are those of the moves; the way back returns to the start,
     and only what boots or is handed over goes back by hand. For the fleet: the windows in which communication domains
-    are mixed are those that the schedule comes to.
+    are mixed are those that the schedule comes to, and what waits for other nodes begins behind them.
     """
     rules = Rules(matrices)
     accepted = {a.risk for a in target.accept}
@@ -40,12 +41,13 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
         found.append("cohorts and nodes of the plan do not match")
     else:
         found += misfenced(plan, target.rollout.fence, rules)
+        found += out_of_turn(plan, rules, accepted)
     return tuple(found)
 
 
 def seal_of(plan: Plan) -> str:
     """Return the seal of a valid plan: a digest over exactly what was replayed."""
-    replayed = [c.model_dump(mode="json", by_alias=True) for c in plan.cohorts]
+    replayed = [c.model_dump(mode="json", by_alias=True, exclude_none=True) for c in plan.cohorts]
     windows = [[w.model_dump(mode="json") for w in plan.mixed]] if plan.mixed else []
     text = json.dumps([plan.inputs, replayed, *windows], sort_keys=True, separators=(",", ":"))
     return "replayed:" + hashlib.sha256(text.encode()).hexdigest()

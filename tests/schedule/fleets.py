@@ -24,9 +24,11 @@ class World:
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     own: dict[str, RolloutPolicy] = field(default_factory=dict)
     down: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    down_domains: dict[str, str] = field(default_factory=dict)
 
     def schedule(self) -> Schedule:
-        return build_waves(self.cohorts, self.nodes, self.rollout, self.own, self.down, equal_components=EQUAL)
+        return build_waves(self.cohorts, self.nodes, self.rollout, self.own, self.down, equal_components=EQUAL,
+                           down_domains=self.down_domains)
 
     def plan(self) -> Plan:
         made = self.schedule()

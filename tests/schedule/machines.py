@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from planner.facts.schema import (
     NodeRecord,
     OsFacts,
     ServiceFacts,
+    UnreadableNode,
 )
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
@@ -93,6 +95,18 @@ def document(facts: FactSet, declared: dict[str, Any] | None = None, names: tupl
     nodes = tuple(NodeRecord(name=n, facts=name, identity=Identity(machine_id=f"{i:032x}"), declared=declared or {})
                   for i, n in enumerate(names, start=1))
     return FactDocument(schema="planner.facts/1", fact_sets={name: facts}, nodes=nodes)
+
+
+def fleet(nodes: Mapping[str, tuple[FactSet, dict[str, Any]]], down: Mapping[str, dict[str, Any]] | None = None
+          ) -> FactDocument:
+    """Return the document of several kinds of nodes: name -> facts and what is declared; ``down``: name -> declared."""
+    sets = {digest(dump_model(facts)): facts for facts, _ in nodes.values()}
+    records = tuple(NodeRecord(name=name, facts=digest(dump_model(facts)), declared=declared,
+                               identity=Identity(machine_id=digest(name)[7:39])) for name, (facts, declared)
+                    in sorted(nodes.items()))
+    lost = tuple(UnreadableNode(name=name, reason="timed out", declared=declared)
+                 for name, declared in sorted((down or {}).items()))
+    return FactDocument(schema="planner.facts/1", fact_sets=sets, nodes=records, unreadable=lost)
 
 
 def target(**want: Any) -> Target:

@@ -12,8 +12,8 @@ from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
 from planner.model.window import DAYS, common_start, next_start, parse_window
 from planner.schedule.limits import unavailable
-from planner.schedule.verify import _spared
-from tests.schedule.fleets import world
+from planner.schedule.verify import _spared, verify_schedule
+from tests.schedule.fleets import batches, plain, world
 
 NIGHT = "Sat,Sun 02:00-06:00 Europe/Berlin"
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -97,9 +97,37 @@ def test_pools_wait_for_a_window_of_each() -> None:
     assert common_start([["Sat 02:00-06:00 UTC"], ["Sun 02:00-06:00 UTC"]], MONDAY, 10) is None
 
 
-def test_a_batch_whose_pools_never_share_a_window_is_refused() -> None:
-    table = {"a": {"pool": "p"}, "b": {"pool": "q"}}
-    own = {"p": {"windows": ("Sat 02:00-06:00 UTC",)}, "q": {"windows": ("Sun 02:00-06:00 UTC",)}}
+APART = {"p": {"windows": ("Sat 02:00-06:00 UTC",)}, "q": {"windows": ("Sun 02:00-06:00 UTC",)}}
+
+
+def test_pools_that_never_share_a_window_move_one_after_another() -> None:
+    """Each in batches of its own, canaries too; the one that may always move goes with the first of them."""
+    table = {f"{pool}{i}": {"pool": pool} for pool in "pqr" for i in range(3)}
+    made = world(table, None, {**APART, "r": {}}, max_unavailable=1)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    assert batches(plan, "canary") == [("p0", "r0"), ("q0",)]
+    assert batches(plan) == [("p1", "r1"), ("p2", "r2"), ("q1",), ("q2",)]
+
+
+def test_a_batch_that_soaks_is_a_wave_of_its_own_beside_other_windows_too() -> None:
+    table = {f"{pool}{i}": {"pool": pool} for pool in "pq" for i in range(3)}
+    own = {pool: {**fields, "batch_soak_minutes": 5} for pool, fields in APART.items()}
+    made = world(table, None, own, batch_soak_minutes=5)
+    assert verify_schedule(made.plan(), made.own) == ()
+
+
+def test_an_nvlink_domain_of_pools_that_never_share_a_window_is_refused() -> None:
+    table = {"a": {"pool": "p", "nvlink_domain": "rack"}, "b": {"pool": "q", "nvlink_domain": "rack"}}
     with pytest.raises(ScheduleError) as refused:
-        world(table, None, own).schedule()
+        world(table, None, APART).schedule()
     assert refused.value.diagnostics[0].code == "windows-never-meet"
+
+
+def test_a_batch_of_many_turns_that_no_window_holds_is_told_to_be_smaller() -> None:
+    """40 nodes of one cohort take three turns of ten minutes, and the window is a quarter of an hour long."""
+    with pytest.raises(ScheduleError) as refused:
+        world(plain(41), windows=("Sat 02:00-02:15 UTC",), max_unavailable="100%", growth=50).schedule()
+    assert "takes 30 minutes" in refused.value.diagnostics[0].summary
+    assert "batch_max: 16" in refused.value.diagnostics[0].hint
+

@@ -1,0 +1,78 @@
+"""Maintenance windows and batches: which pools may share one, and which batch would wait for ever. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+from planner.diagnostics import Diagnostic
+from planner.errors import ScheduleError
+from planner.model.window import common_start, next_start
+from planner.schedule.limits import Unit
+from planner.schedule.plan import Batch, NodePlan, PoolLimit, Wave
+from planner.schedule.turns import FORKS
+
+_ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
+
+Windows = frozenset[tuple[str, ...]]              # those of several pools; pools without windows are not among them
+
+
+def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Callable[[Unit], int]
+            ) -> tuple[tuple[Unit, ...], ...]:
+    """Return units in groups whose windows have room for the longest of them in common.
+
+    Pools of one group move side by side; groups follow each other, because a batch of both would never begin.
+    """
+    kinds: dict[Windows, list[Unit]] = {}
+    for unit in units:
+        kinds.setdefault(frozenset(w for pool, _ in unit.pools if (w := pools[pool].windows)), []).append(unit)
+    if len(kinds) < 2:
+        return tuple(tuple(found) for found in kinds.values())
+    groups: list[tuple[Windows, int, list[Unit]]] = []
+    for windows, found in sorted(kinds.items(), key=lambda item: (not item[0], sorted(item[0]))):
+        longest = max(minutes(unit) for unit in found)
+        for at, (known, most, members) in enumerate(groups):
+            both, either = known | windows, max(most, longest)
+            if not windows or common_start(sorted(both), _ANY_WEEK, either) is not None:
+                groups[at] = both, either, [*members, *found]
+                break
+        else:
+            groups.append((windows, longest, found))
+    return tuple(tuple(members) for _, _, members in groups)
+
+
+def fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> None:
+    """Refuse a batch that is longer than every maintenance window of one of its pools: it would wait for ever.
+
+    Raises:
+        ScheduleError: One diagnostic for each pool, or for the pools of a batch whose windows never meet.
+    """
+    longest: dict[str, Batch] = {}
+    every = [batch for wave in waves for batch in wave.batches]
+    for batch in every:
+        for pool in {nodes[n].pool for n in batch.nodes}:
+            if pool not in longest or batch.minutes > longest[pool].minutes:
+                longest[pool] = batch
+    problems = [_too_short(pool, batch, pools[pool].windows) for pool, batch in sorted(longest.items())
+                if next_start(pools[pool].windows, _ANY_WEEK, batch.minutes) is None]
+    for batch in every if not problems else ():
+        named = sorted({nodes[n].pool for n in batch.nodes})
+        if common_start([pools[p].windows for p in named], _ANY_WEEK, batch.minutes) is None:
+            problems.append(Diagnostic(
+                code="windows-never-meet", subject=f"pools {', '.join(named)}",
+                summary=f"batch {batch.id} has nodes of all of them; their windows have no {batch.minutes} minutes in "
+                        "common",
+                why=tuple(f"{p}: {'; '.join(pools[p].windows) or 'at any time'}" for p in named),
+                hint="give them a common window, or plan them one after another with select: [POOL]",
+                places=(("rollout", "windows"),)))
+    if problems:
+        raise ScheduleError(*problems)
+
+
+def _too_short(pool: str, batch: Batch, windows: tuple[str, ...]) -> Diagnostic:
+    smaller = f", or make its batches smaller: batch_max: {FORKS}" if len(batch.nodes) > FORKS else ""
+    return Diagnostic(
+        code="window-too-short", subject=f"pool {pool}",
+        summary=f"batch {batch.id} takes {batch.minutes} minutes, and no maintenance window is that long",
+        why=windows, hint=f"give the pool a window of at least {batch.minutes} minutes{smaller}",
+        places=(("rollout", "windows"),))

@@ -1,0 +1,97 @@
+"""Failure domains: nodes of all pools count in them, and so do nodes that are down; in schedule and engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner.documents import dump_model
+from planner.errors import ScheduleError
+from planner.execute.course import Course
+from planner.execute.decide import _Room
+from planner.execute.states import NodeState, start_state
+from planner.model.target import Target
+from planner.schedule.assemble import make_plan
+from planner.schedule.plan import Plan
+from planner.schedule.verify import verify_schedule
+from tests.schedule.fleets import World, batches, world
+from tests.schedule.machines import NEW, fleet, shipped, ubuntu
+
+ONE_EACH = {"max_unavailable": 3, "max_unavailable_per_domain": 1, "soak_minutes": 0}
+
+
+def racks(**rollout: Any) -> World:
+    """Return four nodes in two racks; a fifth one, in rack a, is down."""
+    made = world({f"n{i}": {"failure_domain": "ab"[i % 2]} for i in range(4)}, None, None, {"p": ("lost",)}, **rollout)
+    made.down_domains["lost"] = "a"
+    return made
+
+
+def test_a_node_that_is_down_uses_up_the_limit_of_its_failure_domain() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        racks(**ONE_EACH).schedule()
+    found = refused.value.diagnostics[0]
+    assert found.subject == "failure domain a"
+    assert "1 of its nodes are down already" in found.summary or "1 of its nodes is down already" in found.summary
+
+
+def test_what_is_left_of_a_failure_domain_may_move() -> None:
+    made = racks(max_unavailable=4, max_unavailable_per_domain=2, growth=10)
+    plan = made.plan()
+    assert plan.pools["p"].down_domains == {"lost": "a"}
+    assert verify_schedule(plan, made.own) == ()
+    assert all(sum(plan.nodes[n].failure_domain == "a" for n in batch) <= 1 for batch in batches(plan))
+
+
+def test_a_batch_that_forgets_who_is_down_is_found_out() -> None:
+    made = racks(max_unavailable=4, max_unavailable_per_domain=2, growth=10)
+    document = dump_model(made.plan())
+    waves = document["waves"]
+    waves[1:] = [{**waves[1], "batches": [{**waves[1]["batches"][0], "nodes": [
+        n for w in waves[1:] for b in w["batches"] for n in b["nodes"]]}]}]
+    document["waves"][0]["batches"][0]["nodes"] = ["n1"]
+    document["waves"][1]["batches"][0]["nodes"] = ["n0", "n2", "n3"]
+    complaints = verify_schedule(Plan.model_validate(document), made.own)
+    assert any("failure domain a, 1 are down" in c for c in complaints), complaints
+
+
+def test_discovery_tells_the_failure_domain_of_a_node_that_cannot_be_read() -> None:
+    facts = ubuntu()
+    nodes = {f"n{i}": (facts, {"failure_domain": f"rack-{i % 2}"}) for i in range(4)}
+    target = Target.model_validate({"schema": "planner.target/1", "name": "t", "want": {"driver": NEW},
+                                    "rollout": {"max_unavailable": 3, "max_unavailable_per_domain": 2}})
+    plan = make_plan(fleet(nodes, {"lost": {"failure_domain": "rack-1"}, "gone": {}}), target, shipped(),
+                     planner_version="0")
+    assert plan.pools["default"].down_domains == {"lost": "rack-1"}
+    assert plan.pools["default"].already_down == ("gone", "lost")
+
+
+def shared() -> Plan:
+    """Return two pools in one failure domain, one of which limits it."""
+    table = {f"{pool}{i}": {"pool": pool, "failure_domain": "pdu"} for pool in "xy" for i in range(3)}
+    made = world(table, None, {"y": {"max_unavailable": 3, "max_unavailable_per_domain": 1, "soak_minutes": 0}},
+                 max_unavailable=3, soak_minutes=0)
+    return made.plan()
+
+
+def test_the_engine_counts_nodes_of_all_pools_in_a_failure_domain() -> None:
+    """While a node of the other pool is held back, failed, no node of this pool may leave the domain they share."""
+    plan = shared()
+    state = start_state(plan)
+    assert _Room(plan, state).take(("y1",)) == ""
+    failed = replace(state.nodes["x0"], state=NodeState.FAILED, started=True)
+    held = replace(state, nodes={**state.nodes, "x0": failed})
+    assert "failure domain pdu" in _Room(plan, held).take(("y1",))
+    assert _Room(plan, held).take(("x1",)) == ""
+    course = Course(plan)
+    assert course.with_room(["y1"], {"x0"}) == ()
+    assert course.with_room(["x1"], {"x0"}) == ("x1",)
+
+
+def test_the_engine_counts_nodes_that_are_down_in_their_failure_domain() -> None:
+    made = racks(max_unavailable=4, max_unavailable_per_domain=2, growth=10)
+    plan = made.plan()
+    assert "failure domain a" in _Room(plan, start_state(plan)).take(("n0", "n2"))
+    assert Course(plan).with_room(["n0", "n2"], {"lost"}) == ("n0",)
