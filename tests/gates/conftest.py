@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.gates.failure_stage import Stage
 from tests.gates.standin_libraries import Software, compile_libraries
+from tests.gates.standin_run import namespaces, write_probe
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Software:
     """Return what puts stand-ins for CUDA libraries into a folder, each compiled once."""
     return Software(tmp_path_factory.mktemp("software"))
+
+
+@pytest.fixture(scope="session")
+def stage(compiled: Path, build: Software, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """Return what runs plays of the failure table."""
+    if not namespaces():
+        pytest.skip("no user may make namespaces here")
+    root = tmp_path_factory.mktemp("stage")
+    return Stage(compiled, build, write_probe(root / "probe.zip"), root)

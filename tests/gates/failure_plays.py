@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,9 @@ class Play:
         log: A line of the kernel's log.
         programs: Program of the node -> its text. ``first`` runs beside the probe: it gets a file to write when it is
             ready, and the probe's number; ``STUCK`` in it is the compiled ``stuck``.
+        libraries: Library below ``SITE`` -> stand-in of standin_software.c, its version and fault: ``cudart 13000``.
+            ``torn`` before that: the file ends early.
+        files: More files of the node -> text; a text that begins with ``#!`` is a program.
         environment: Set for the probe.
         profile: Asked for.
         request: More of the request.
@@ -40,6 +43,7 @@ class Play:
         spoil: Changes the report: for what happens on the way to the controller.
         part: The row shows in a result, not in the verdict on the node: nothing asks for a skipped gate.
         also: Codes of the same verdict that follow from this one.
+        kept: Figures that this machine's processor makes, which this play is about.
     """
 
     plays: tuple[str, ...] = ()
@@ -49,6 +53,8 @@ class Play:
     gpus: int = 2
     log: str = ""
     programs: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     profile: str = QUICK
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +65,7 @@ class Play:
     spoil: Callable[[str], str] | None = None
     part: bool = False
     also: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 def slow(percent: float, **more: Any) -> Play:
@@ -201,15 +208,11 @@ PLAYS["GATE_BUSY"] = [Play(programs={"first": HOLDER}, request={"busy_wait_secon
 PLAYS["GATE_HUNG_D"] = [Play(programs={"first": STUCK_LINE}, request={"stuck_look_s": 0.6})]
 PLAYS["GATE_RESIDUE"] = [Play(plays=("later busy_pid 4242 1",))]
 
-# Rows that stand-in libraries cannot play: why not, and the test that gives the judge a report with it.
-SOFTWARE = ("needs a library, compiler or framework on the node that fails", "test_software.py")
-SEVERAL_NODES = ("needs NCCL or a command on several nodes", "test_multi_node.py")
-LOAD = ("a stand-in computes on the processor, whose time is what this row is of", "test_load.py")
-NOT_PLAYED: dict[str, tuple[str, str]] = {
-    "LIB_LOAD": SOFTWARE, "LIB_VERSION": SOFTWARE, "LIB_CALL": SOFTWARE, "RUNTIME_TOO_NEW": SOFTWARE,
-    "FW_GPU_COUNT": SOFTWARE, "FW_CPU_FALLBACK": SOFTWARE, "CDI_STALE": SOFTWARE, "CTR_NO_GPU": SOFTWARE,
-    "INHERITED": SOFTWARE,
-    "NCCL_VERSION_MIX": SEVERAL_NODES, "NCCL_HANG": SEVERAL_NODES, "NCCL_ERROR": SEVERAL_NODES,
-    "CANARY_FAILED": SEVERAL_NODES, "CPU_OVERHEAD": LOAD, "LOW_UTILISATION": LOAD,
-    "PERF_DROP_WAVE": ("needs a wave of nodes", "test_statistics.py"),
-}
+LOADED = {"gpus": 1, "profile": DEEP, "request": {"load_seconds": 1, "expect": {"gpus": 1}}}
+CPU_BEFORE = Play(**LOADED, kept=("launch_cpu_us",))
+PLAYS["CPU_OVERHEAD"] = [replace(CPU_BEFORE, plays=("spin cuLaunchKernel 150",), before=CPU_BEFORE)]
+
+# Rows that are not played: why not, and the test that gives the judge a report with it.
+NOT_PLAYED = {
+    "LOW_UTILISATION": ("a stand-in computes on the processor, whose time is what this row is of", "test_load.py"),
+    "CANARY_FAILED": ("no part of a gate report", "test_multi_node.py")}

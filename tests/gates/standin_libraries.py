@@ -15,7 +15,7 @@ from planner.lab.build import fill_slot
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE, PLAYS = ROOT / "planner" / "lab" / "standin", Path(__file__).with_name("standin")
-SOFTWARE = Path(__file__).with_name("standin_software.c")
+SOFTWARE, NCCL = (Path(__file__).with_name(f"standin_{name}.c") for name in ("software", "nccl"))
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-fvisibility=hidden", "-shared", "-DPLANNER_PLAYS")
 DRIVER, CUDA = "580.95.05", "13.0"
 
@@ -36,11 +36,15 @@ class Software:
         self.store = store
 
     def __call__(self, target: Path, library: str, version: int = 13000, fault: str = "") -> Path:
-        """Put a library of ``standin_software.c`` at a path, with the version it tells and its fault. Needs cc."""
+        """Put a library of ``standin_software.c`` at a path, with the version it tells and its fault. Needs cc.
+
+        ``nccl`` is standin_nccl.c, whose faults are asked for in the environment.
+        """
         made = self.store / f"{library}-{version}-{fault}.so"
         if not made.exists():
+            source = NCCL if library == "nccl" else SOFTWARE
             flags = [f"-DLIB_{library}", f"-DVERSION={version}", *([f"-DFAULT_{fault}"] if fault else [])]
-            subprocess.run(["cc", "-shared", "-fPIC", "-w", "-O1", *flags, SOFTWARE, "-o", made], check=True)
+            subprocess.run(["cc", "-shared", "-fPIC", "-w", "-O1", *flags, source, "-o", made], check=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(made, target)
         return target

@@ -21,13 +21,15 @@ from tests.gates.standin_libraries import DRIVER, StandInNode
 
 NONCE, HOST = "00c0ffee", "n1"
 # Each place of this machine that the node's own file or directory is put over; toolkits of this machine are hidden.
-COVERED = ("/sys/module", "/sys/bus/pci/devices", "/etc/ld.so.cache")
+COVERED = ("/sys/module", "/sys/bus/pci/devices", "/etc/ld.so.cache", "/run")
+# Where the node's software lies: the same path on every node, as the comparison with the time before needs it.
+SITE = "run/stand-in"
 NODES = ("null", "zero", "full", "random", "urandom")
 ENTER = f"""set -e
 for node in {' '.join(NODES)}; do mount --bind "/dev/$node" "$PLANNER_STANDIN_DIR/dev/$node"; done
 mount --rbind "$PLANNER_STANDIN_DIR/dev" /dev
 for place in {' '.join(COVERED)}; do mount --bind "$PLANNER_STANDIN_DIR$place" "$place"; done
-for place in /usr/local/cuda*; do
+for place in /usr/local/cuda* /etc/cdi; do
   [ ! -d "$place" ] || mount --bind "$PLANNER_STANDIN_DIR/empty" "$place"
 done
 first="$PLANNER_STANDIN_DIR/bin/first"
