@@ -2,9 +2,10 @@
 
 Use, with nothing installed but Python, a driver and somewhere libnccl.so.2: python3 benchmarks/gpu_pairs.py --out DIR
 NCCL is looked for by ldconfig, in this interpreter's wheels and under --root. NVML is read by the module pynvml: where
-this interpreter has none, --probe probe.zip lends the one inside. Three parts: every ordered pair; one process with all
-GPUs; two ranks in two processes, as two nodes would run them. One JSON file; the exit status is 0 only when everything
-ran and was right. No host name enters the file.
+this interpreter has none, --probe probe.zip lends the one inside. The parts: every ordered pair; one process with all
+GPUs; two ranks in two processes; the same, but each a host of its own to NCCL, so that they speak through sockets as
+two nodes without a faster network do; and, where there are two versions of NCCL, a rank of each, which must be caught.
+One JSON file; the exit status is 0 only when everything ran and was right. No host name enters the file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import secrets
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +28,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from planner.gates.pairs import judge_collective, judge_pairs, wrong_sums  # noqa: E402
+from planner.gates.multi_node import judge_pair  # noqa: E402
+from planner.gates.pairs import judge_collective, judge_pairs  # noqa: E402
 from planner.gates.verdicts import GateResult  # noqa: E402
 from planner.probe import collective, pairs  # noqa: E402
 from planner.probe.nccl import find_libraries  # noqa: E402
@@ -61,7 +64,10 @@ def main() -> int:
         parts = ("pairs", "collective") if len(uuids) > 1 else ("collective",)
         runs += [one(part, gpus, libraries, options) for part in parts]
         if len(uuids) > 1 and libraries:
-            runs.append(two_ranks(uuids[:2], options, number))
+            runs += [two_ranks("two ranks", uuids[:2], options, number),
+                     two_ranks("two ranks, two hosts to NCCL", uuids[:2], options, number, apart=True)]
+            if len(libraries) > 1:
+                runs.append(two_ranks("two versions of NCCL", uuids[:2], options, number, other=libraries[1]))
     document = {"schema": "planner.pairs-evidence/1", "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "command": "python3 benchmarks/gpu_pairs.py --out DIR", "driver": state.get("driver"),
                 "gpus": [{key: gpu.get(key) for key in ("index", "name", "uuid")} for gpu in gpus],
@@ -100,36 +106,57 @@ def troubles(results: list[GateResult]) -> list[str]:
             if r.code not in ("OK", "BASELINE_MISSING")]
 
 
-def two_ranks(uuids: list[str], options: argparse.Namespace, number: int) -> dict[str, Any]:
-    """Run two ranks as two nodes would: two processes of the probe, the id handed over by a file."""
+def two_ranks(part: str, uuids: list[str], options: argparse.Namespace, number: int, *, apart: bool = False,
+              other: str = "") -> dict[str, Any]:
+    """Run two ranks as two nodes would: two processes of the probe, the id handed over by a file.
+
+    Args:
+        part: Its name in the file.
+        uuids: The GPU of each rank.
+        options: Of the command line.
+        number: Of the run.
+        apart: NCCL is told that each rank is on a host of its own.
+        other: Another libnccl.so.2 for the second rank; then the pair has to fail, and the verdict has to say why.
+    """
     nonce, began = secrets.token_hex(16), time.monotonic()
     id_file = options.out.resolve() / f"nccl-id-{os.getpid()}-{number}"
     options.out.mkdir(parents=True, exist_ok=True)
     base = {"ranks": 2, "nonce": nonce, "label": "two-ranks", "bytes": TWO_RANKS, "seconds": 120, "samples": 9,
             "pythons": [sys.executable], "roots": options.root}
-    first = start(dict(base, rank=0, id="make", id_file=str(id_file), gpus=[uuids[0]]), options)
-    while not id_file.exists() and first.poll() is None and time.monotonic() - began < LIMIT_S:
-        time.sleep(0.05)
-    processes = [first]
-    if id_file.exists():
-        request = dict(base, rank=1, id=id_file.read_text(encoding="ascii"), gpus=[uuids[1]])
-        processes.append(start(request, options))
-    reports = [finish(process) for process in processes]
-    wrong = [f"rank {n}: {r.get('status')}: {r.get('reason')}" for n, r in enumerate(reports) if r["status"] != "ok"]
-    wrong += [] if len(reports) == 2 else ["the first rank gave no id"]
-    for rank, report in enumerate(reports):
-        wrong += wrong_sums(report.get("sizes", ()), TWO_RANKS, nonce, "two-ranks", [rank], 2)
+    hosts = [{"NCCL_HOSTID": f"rank-{rank}"} if apart else {} for rank in range(2)]
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [start(dict(base, rank=0, id="make", id_file=str(id_file), gpus=[uuids[0]]), options, hosts[0])]
+        while not id_file.exists() and processes[0].poll() is None and time.monotonic() - began < LIMIT_S:
+            time.sleep(0.05)
+        if id_file.exists():
+            request = dict(base, rank=1, id=id_file.read_text(encoding="ascii"), gpus=[uuids[1]])
+            changed = first_found(other, Path(folder)) if other else {}
+            processes.append(start(request, options, {**hosts[1], **changed}))
+        reports = [finish(process) for process in processes]
+    attempt = judge_pair(dict(zip(("first", "second"), reports, strict=False)), base)
+    wanted = "NCCL_VERSION_MIX" if other else "OK"
+    wrong = [] if attempt.code == wanted else [f"{attempt.code}, not {wanted}", *attempt.evidence]
     wrong += ["the id's file was left behind"] if id_file.exists() else []
-    return {"part": "two ranks", "process_s": round(time.monotonic() - began, 3), "judged_s": 0, "wrong": wrong,
-            "reports": reports, "report": reports[0]}
+    return {"part": part, "process_s": round(time.monotonic() - began, 3), "judged_s": 0, "wrong": wrong,
+            "verdict": {"code": attempt.code, "evidence": list(attempt.evidence)}, "reports": reports,
+            "report": reports[0]}
 
 
-def start(request: dict[str, Any], options: argparse.Namespace) -> subprocess.Popen[str]:
+def first_found(library: str, folder: Path) -> dict[str, str]:
+    """Return an environment in which the loader's list begins with a library: a stand-in for ldconfig tells so."""
+    tool = folder / "ldconfig"
+    words = f"#!/bin/sh\nprintf '\\tlibnccl.so.2 (stand-in for ldconfig) => %s\\n' '{library}'\n"
+    tool.write_text(words, encoding="utf-8")
+    tool.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def start(request: dict[str, Any], options: argparse.Namespace, more: dict[str, str]) -> subprocess.Popen[str]:
     """Start the probe's sub-command ``nccl``."""
     path = os.pathsep.join([str(ROOT), *([str(options.probe.resolve())] if options.probe else [])])
     return subprocess.Popen([sys.executable, "-m", "planner.probe", "nccl", "--request", json.dumps(request)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ,
-                                                                                            "PYTHONPATH": path})
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "PYTHONPATH": path, **more})
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -195,6 +222,8 @@ def tell(run: dict[str, Any]) -> None:
         log = report.get("log", {})
         print(f"  NCCL {report['nccl'].get('version')}, ways {log.get('via')}, network {log.get('network')}, "
               f"NVLS {log.get('nvls')}, joined after {report.get('joined_s')} s {log.get('reason', '')}")
+    if "verdict" in run:
+        print(f"  verdict {run['verdict']['code']}: {'; '.join(run['verdict']['evidence'])[:400]}")
     for words in [*run["wrong"], *report.get("problems", ())]:
         print(f"    {words[:600]}")
 
