@@ -267,9 +267,10 @@ class StandInDriver:
         self.wmma_f16(left, right, out, rounds, threads)
         self.fma(seed, fma_rounds, a, b, report, threads)
         tensor, scalar = 4 * 8192 * rounds * 16 // 2048, 32 * fma_rounds * 512 // 256
-        for warp in range(threads // 32):       # each starts one cycle after the one before and ends with the last
+        last = threads // 32 - 1        # a loop begins when its last warp has come: each a cycle after the one before
+        for warp in range(last + 1):
             where = (ctypes.c_uint64 * 4).from_address(stamps + 32 * warp)
-            where[:] = [100 + warp, 100 + tensor, 500 + tensor + warp, 500 + tensor + scalar]
+            where[:] = [100 + warp, last + 100 + tensor, 500 + tensor + warp, last + 500 + tensor + scalar]
 
 
 def compare(cells: Any, wanted: Callable[[int], int], report: int) -> None:

@@ -259,11 +259,12 @@ static int ratio(void **p, uint32_t threads, struct output *out) {
     if (bad)
         return bad;
     chains(threads, U(4), U(5), F(6), F(7), (uint64_t *)WORDS(8));
+    uint64_t last = warps - 1;      /* each comes a cycle after the one before; a loop begins when the last has come */
     for (uint32_t warp = 0; warp < warps; warp++) {
         stamps[4 * warp] = 100 + warp;
-        stamps[4 * warp + 1] = 100 + tensor;
+        stamps[4 * warp + 1] = last + 100 + tensor;
         stamps[4 * warp + 2] = 500 + tensor + warp;
-        stamps[4 * warp + 3] = 500 + tensor + scalar;
+        stamps[4 * warp + 3] = last + 500 + tensor + scalar;
     }
     return SUCCESS;
 }
