@@ -177,7 +177,7 @@ def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], outpu
                 for host in sorted(found)] + [(host, "skip", "no measurement after the change")
                                               for host in sorted(missing)]
         sys.stdout.write(format_table(("node", "verdict", "why"), rows) + "\n")
-        figures = [(result.gate.removeprefix("wave:"), f"{-100 * change.loss:+.1f} %",
+        figures = [(result.gate.removeprefix("wave:"), f"{-100 * change.loss:+.1f} %".replace("-0.0 %", "+0.0 %"),
                     f"{change.slower} of {change.count} {change.voters}", result.verdict.value)
                    for result, change in wave]
         header = ("figure of the wave", "median change", "that lost", "verdict")

@@ -134,13 +134,11 @@ def _together(before: Baseline, after: Sequence[Baseline], gone: set[str], reaso
               ) -> list[Compared]:
     """Compare pairs and all-reduces. What a GPU that is gone or new had with others is told by the inventory."""
     keys = {group.key for document in (before, *after) for group in document.groups}
-    known = {gpu.uuid for gpu in before.gpus}
+    fresh = {gpu.uuid for document in after for gpu in document.gpus if before.gpu(gpu.uuid) is None}
     rows: list[Compared] = []
     for key in sorted(keys, key=lambda each: (each[0] != PAIRS, each)):
         part, gpus = key
-        # Ranks are measured without their nodes: nobody knows there which GPU is new.
-        strange = gone & set(gpus) or (set(gpus) - known if known else set())
-        if part == PAIRS and strange:
+        if part == PAIRS and set(gpus) & (gone | fresh):
             continue
         alone = sum(part == other and len(gpus) == len(others) for other, others in keys) == 1
         label = f"{len(gpus)} GPUs" if alone and len(gpus) > 2 else " ".join(gpus)

@@ -18,7 +18,7 @@ from planner.gates.failures import Verdict
 from planner.gates.figures import COLLECTIVE, LOAD, PAIRS, RANKS, Baseline, Figure, Gpu
 from planner.gates.pairs import DIRECTIONS
 from planner.gates.statistics import Change, pooled
-from planner.gates.verdicts import Decision
+from planner.gates.verdicts import Decision, GateResult
 from planner.report.layout import Columns, wrapped
 from planner.report.style import STYLE
 from planner.report.text import Text
@@ -120,7 +120,7 @@ class CompareView:
         decision = self._decision
         yield from wrapped(f"verdict: {decision.verdict.value}, {decision.action.value}", width,
                            style=_STYLES.get(decision.verdict, "red"))
-        for reason in decision.reasons:
+        for reason in _reasons(decision):
             yield from wrapped(reason, width, indent="  ")
 
 
@@ -147,9 +147,9 @@ def _sections(found: Comparison) -> Iterator[tuple[str, list[Compared]]]:
 
 def _group_line(part: str, gpus: tuple[str, ...]) -> str:
     if part == PAIRS:
-        return f"{gpus[0]} and {gpus[1]}: forth from the first to the second, and back"
+        return f"between {gpus[0]} and {gpus[1]}: forth from the first to the second, back the other way"
     how = "ranks in processes of their own" if part == RANKS else "one process"
-    return f"{len(gpus)} GPUs, {how}: {', '.join(gpus)}"
+    return f"all-reduce over {len(gpus)} GPUs, {how}: {', '.join(gpus)}"
 
 
 def _absences(found: Comparison) -> Iterator[str]:
@@ -166,10 +166,27 @@ def _gpu_line(old: Gpu, new: Gpu | None) -> str:
     return f"{old.uuid}  {old.name}, driver {drivers}{moved}" + ("" if new else "; it is gone")
 
 
+def _reasons(decision: Decision) -> list[str]:
+    """Return a sentence for every answer that is no pass; what is said of several figures is said once."""
+    told: dict[tuple[str, tuple[str, ...]], list[GateResult]] = {}
+    for result in decision.results:
+        if result.verdict is not Verdict.PASS:
+            told.setdefault((result.code, result.evidence), []).append(result)
+    one = dict(zip([r for r in decision.results if r.verdict is not Verdict.PASS], decision.reasons, strict=True))
+    lines = []
+    for (code, evidence), results in told.items():
+        figures, subjects = ([*dict.fromkeys(names)] for names in zip(*(r.key for r in results), strict=True))
+        if len(results) == 1 or len(figures) * len(subjects) != len(results):
+            lines += [one[result] for result in results]
+        else:
+            lines.append(f"{', '.join(figures)} of {', '.join(subjects)}: {'; '.join(evidence)} ({code})")
+    return lines
+
+
 def _cells(row: Compared) -> tuple[str, ...]:
     word, change, name = row.result.verdict.value, row.change, _plain(row.figure)
     if change is None:
-        return name, "-", "-", "-", "-", "-", f"{word} {row.result.code}"
+        return (name, *_two_medians(row), "-", "-", "-", f"{word} {row.result.code}")
     said = word if row.result.code == "OK" else f"{word} {row.result.code}"
     return (name, si(change.before, _plain(row.unit)), si(change.after, _plain(row.unit)), signed(change),
             _limit(row.before, change), f"{100 * change.spread_before:.1f} → {100 * change.spread_after:.1f} %", said)
@@ -271,9 +288,9 @@ def _strip(row: Compared, axis: _Axis, top: int, *, many: bool) -> Iterator[str]
             if right > left:
                 yield f'<rect class="{name}" x="{left}" y="{top + 2}" {size}/>'
     which = f'<tspan class="soft"> {text(_short(row))}</tspan>' if many or len(row.gpus) > 1 else ""
-    full = text(f"{row.figure} of {', '.join(row.gpus) or row.gpu}")
+    full, medians = text(f"{row.figure} of {', '.join(row.gpus) or row.gpu}"), " → ".join(_two_medians(row))
     yield f'<text x="8" y="{top + 18}">{text(_cut(row.figure, 22))}{which}<title>{full}</title></text>'
-    yield f'<text class="soft" x="8" y="{top + 34}">{text(_medians(row))}</text>'
+    yield f'<text class="soft" x="8" y="{top + 34}">{text(medians)}</text>'
     for kind, bar, middle, part in (("before", "mb", top + 13, row.before), ("after", "ma", top + 29, row.after)):
         shares = _shares(row, part)
         size = "3" if len(shares) < _MANY else "1" if kind == "before" else "1.6"
@@ -304,9 +321,8 @@ def _cut(name: str, most: int) -> str:
     return name[:most - 1] + "…" if most > 0 else "…" + name[most + 1:]
 
 
-def _medians(row: Compared) -> str:
-    parts = [si(median(pooled(part.samples)), part.unit) if part else "-" for part in (row.before, row.after)]
-    return " → ".join(parts)
+def _two_medians(row: Compared) -> list[str]:
+    return [si(median(pooled(part.samples)), _plain(part.unit)) if part else "-" for part in (row.before, row.after)]
 
 
 # --- the page
@@ -331,7 +347,7 @@ def comparison_html(found: Comparison, decision: Decision) -> str:
         f"<style>{STYLE}</style>", "</head>", "<body>", "<main>",
         f"<header><p class=kicker>Before and after</p><h1>{text(_headline(found))}</h1></header>",
         f'<p{"" if good else " class=warns"}>Verdict: <b>{decision.verdict.value}</b>, {decision.action.value}.</p>',
-        *_list(decision.reasons),
+        *_list(_reasons(decision)),
         f'<section><h2>Samples</h2><div class="chart">{comparison_svg(found)}</div></section>',
         "<section><h2>Figures</h2>", *_table(header, rows), "</section>",
         "<section><h2>Conditions</h2>", *_table(stated, conditions), "</section>", "</main>", "</body>", "</html>",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from planner.cli import gate as verbs
 from planner.cli.main import invoke
+from planner.gates.baseline import baseline_json, read_baseline
+from planner.gates.figures import baseline_of
 from planner.gates.judge import judge_gate
 from planner.report.gate_view import gate_table, junit, openmetrics
+from tests.gates import together
 from tests.gates.right import report
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def result(host: str = "n1", loss: float = 0.0, **changes: Any) -> dict[str, Any]:
@@ -100,3 +107,107 @@ def test_codes_of_gates_are_explained(capsys: pytest.CaptureFixture[str]) -> Non
     assert "PCIe link trained down" in told
     assert invoke(["explain", "FABRIC_NOT_READY", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["actions"][0] == "retry-after-idle"
+
+
+# --- pairs, all-reduces and load: recorded ones of two H200
+
+
+def real(run: int = 0, *, loss: float = 0.0, host: str = "vm", slices: int | None = 20) -> dict[str, Any]:
+    """Return what is kept of two recorded GPUs, of which copies from the second to the first lost ``loss``."""
+    found = together.report(run, host=host, slices=slices)
+    pair = found["pairs"]["pairs"][1]["copy"]
+    pair["gbps"] = [value * (1 - loss) for value in pair["gbps"]]
+    judged = {"verdict": "pass", "action": "continue", "exit_code": 0, "reasons": [], "notes": [], "results": []}
+    return {"schema": "planner.gate-result/2", "request": {"profile": "deep", "nonce": "aa", "host": host},
+            "report": found, "judged": judged}
+
+
+@pytest.mark.parametrize(("name", "code"), [("compare-pairs.txt", 7), ("compare-missing.txt", 1),
+                                            ("compare-replaced.txt", 7), ("compare-wave.txt", 7)])
+def test_what_is_printed_of_a_comparison(name: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    before, after = [real()], [real(1, loss=0.15)]
+    if name == "compare-missing.txt":
+        before, after = [real()], [real(1)]
+        before[0]["report"].pop("pairs")
+        after[0]["report"]["load"] = [{"uuid": together.A, "error": "timeout"}]
+        after[0]["report"]["collective"] = {"status": "skip", "reason": "no libnccl.so.2"}
+    elif name == "compare-replaced.txt":
+        after = [together.renamed(real(1), (together.B, together.B.replace("5555", "6666")))]
+    elif name == "compare-wave.txt":
+        hosts = [f"n{number}" for number in range(6)]
+        before = [real(host=host) for host in hosts]
+        after = [real(host=host) for host in hosts]
+        for each in after:
+            each["report"]["started_at"] = "2026-11-26T22:00:00Z"
+            for pair in each["report"]["pairs"]["pairs"]:
+                pair["copy"]["gbps"] = [0.98 * value for value in pair["copy"]["gbps"]]
+    files = [keep(tmp_path / "b.json", *before), keep(tmp_path / "a.json", *after)]
+    assert invoke(["gate", "compare", *files]) == code
+    told = capsys.readouterr().out
+    if os.environ.get("PLANNER_UPDATE_GOLDEN"):
+        (GOLDEN / name).write_text(told, encoding="utf-8")
+    assert told == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_figures_alone_are_a_document_that_compare_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def run(profile: str, *_: Any) -> list[dict[str, Any]]:
+        asked.append(profile)
+        return [real(len(asked) - 1, slices=None)]
+
+    monkeypatch.setattr(verbs, "_run", run)
+    out = tmp_path / "before.json"
+    assert invoke(["gate", "baseline", "--profile", "deep", "--out", str(out), "-o", "figures"]) == 0
+    text = capsys.readouterr().out
+    assert read_baseline(text, name="x") == baseline_of(together.report())
+    figures = tmp_path / "figures.json"
+    figures.write_text(text, encoding="utf-8")
+    # With one file the gate runs now, with the load where there was one.
+    assert invoke(["gate", "compare", str(figures), "-o", "json"]) == 0
+    assert asked == ["deep", "deep"]
+    parts = {row["part"] for row in json.loads(capsys.readouterr().out)["figures"]}
+    assert parts == {"", "pairs", "collective", "load"}
+    assert invoke(["gate", "compare", str(figures), str(out)]) == 0
+    assert invoke(["gate", "baseline", "--host", "a", "--host", "b", "--out", str(out), "-o", "figures"]) == 2
+
+
+def test_a_directory_of_ranks_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for run, folder in enumerate(folders):
+        folder.mkdir()
+        for each in together.ranks(run):
+            (folder / f"{each['host']}.nccl.json").write_text(json.dumps(each), encoding="utf-8")
+    names = [str(folder) for folder in folders]
+    assert invoke(["gate", "compare", *names]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("n1 and n2: before and after\n")
+    assert "all-reduce over 2 GPUs, ranks in processes of their own" in told
+    assert "all_reduce_64_MiB" in told
+    for output, start in (("svg", "<svg"), ("html", "<!doctype html>"), ("json", "{")):
+        assert invoke(["gate", "compare", *names, "-o", output]) == 0
+        assert capsys.readouterr().out.startswith(start)
+    (folders[1] / "n2.nccl.json").unlink()
+    assert invoke(["gate", "compare", *names]) != 0
+    assert "ranks [0] of 2" in capsys.readouterr().err
+    (folders[1] / "n1.nccl.json").write_text("[]", encoding="utf-8")
+    assert invoke(["gate", "compare", *names]) != 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_pairs_are_told_by_the_worst_and_measured_by_each() -> None:
+    before = read_baseline(json.dumps(baseline_json(baseline_of(together.report()))), name="b")
+    after = real(1, loss=0.15)
+    lines = [line.split() for line in gate_table(after, before).splitlines()]
+    (worst,) = [line for line in lines if "peer_copy_back" in line]
+    assert worst[:5] == ["0-1", "peer_copy_back", "(worst", "of", "2)"]
+    assert worst[-2:] == ["-14.8", "%"]
+    assert not [line for line in lines if "peer_copy_forth" in line]
+    assert [line[:2] for line in lines if "all_reduce_1_GiB" in line] == [["0-1", "all_reduce_1_GiB"]]
+    metrics = openmetrics([after], {"vm": before})
+    assert 'planner_gate_measure{node="vm",gpu="0-1",figure="peer_copy_forth",unit="B/s"} 3.8' in metrics
+    assert 'planner_gate_baseline_ratio{node="vm",gpu="0-1",figure="peer_copy_back",unit="B/s"} 0.85' in metrics
+    assert 'planner_gate_measure{node="vm",gpu="1",figure="load_busy",unit="1"} 0.99' in metrics

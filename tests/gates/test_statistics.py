@@ -19,6 +19,7 @@ from planner.gates.statistics import (
     Change,
     Surroundings,
     again,
+    apart,
     change_of,
     deviation,
     mad,
@@ -190,6 +191,31 @@ def test_an_aa_run_widens_the_limits() -> None:
     samples = [[100.0] * 5] * 2
     found = change_of(samples, [[92.0] * 5] * 2, BANDWIDTH, higher_is_better=True, between_known=0.02)
     assert (found.code, round(found.warn, 3), round(found.fail, 3)) == ("PERF_SLOWER", 0.06, 0.1)
+
+
+@pytest.mark.parametrize(("samples", "fraction"), [
+    ([[100.0] * 5] * 2, 0.0), ([[100.0] * 5, [94.0] * 5], 0.0619), ([[100.0] * 5], 0.0),
+    ([[100.0] * 50 + [90.0] * 50], 0.1053), ([[100.0] * 50 + [90.0] * 49], 0.0)])
+def test_how_far_processes_or_beginning_and_end_lie_apart(samples: list[list[float]], fraction: float) -> None:
+    assert apart(samples) == pytest.approx(fraction, abs=1e-3)
+
+
+@given(GROUPS, st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+@pytest.mark.property
+def test_the_order_of_processes_changes_nothing(groups: list[list[float]], random: Random) -> None:
+    mixed = random.sample(groups, len(groups))
+    assert apart(mixed) == apart(groups) >= 0
+    for before, after in ((groups, mixed), (mixed, groups)):
+        assert change_of(before, after, BANDWIDTH, higher_is_better=True).code in ("OK", "BASELINE_NOISY")
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
+def test_processes_that_lie_apart_as_they_did_before_are_no_finding(name: str) -> None:
+    value, kind, higher, *_ = MEASURED[name]
+    steady, parted = [[value] * 5] * 2, [[value] * 5, [value * (0.7 if higher else 3.0)] * 5]
+    assert change_of(steady, parted, TOLERANCES[kind], higher_is_better=higher).unsteady
+    assert not change_of(parted, parted, TOLERANCES[kind], higher_is_better=higher).unsteady
 
 
 # --- false alarms and power, on recorded noise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from rich.console import Console
 
 from planner.cli.gate import gate
 from planner.errors import InputError
+from planner.gates.baseline import baseline_json
 from planner.gates.compare import Comparison, compare
+from planner.gates.figures import baseline_of
 from planner.gates.verdicts import Decision, Policy, fold
 from planner.report.compare_view import CompareView, comparison_html, comparison_json, comparison_svg
 from tests.gates.nodes import after, document, edited, parsed
+from tests.gates.together import A, B, report
 
 GOLDEN = Path(__file__).parent / "golden"
 FIGURES = ("copy_device", "copy_to_host", "wmma_f16", "launch_sync")
@@ -36,6 +40,14 @@ def both(loss: float = 0.15, **changed: Any) -> tuple[Comparison, Decision]:
     return found, fold(found.results, Policy(required={}))
 
 
+def pairs() -> Comparison:
+    """Return two recorded GPUs with pairs, all-reduces, twenty slices of a load; copies in one direction are slow."""
+    later = report(1, slices=20)
+    pair = later["pairs"]["pairs"][1]["copy"]
+    pair["gbps"] = [0.85 * value for value in pair["gbps"]]
+    return compare(baseline_of(report(slices=20)), baseline_of(later))
+
+
 def table(found: Comparison, decision: Decision, width: int = 100) -> str:
     stream = io.StringIO()
     Console(file=stream, width=width, highlight=False, color_system=None).print(CompareView(found, decision),
@@ -49,6 +61,55 @@ def test_the_golden_files_are_what_is_made(name: str) -> None:
     made = {"compare.svg": lambda: comparison_svg(found), "compare.html": lambda: comparison_html(found, decision),
             "compare.txt": lambda: table(found, decision)}[name]()
     assert made == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_golden_chart_of_pairs_is_what_is_made() -> None:
+    made = comparison_svg(pairs())
+    if os.environ.get("PLANNER_UPDATE_GOLDEN") == "1":
+        (GOLDEN / "compare-pairs.svg").write_text(made, encoding="utf-8")
+    assert made == (GOLDEN / "compare-pairs.svg").read_text(encoding="utf-8")
+
+
+def test_pairs_all_reduces_and_load_have_panels_of_their_own_and_every_sample() -> None:
+    found = pairs()
+    root = ElementTree.fromstring(comparison_svg(found))
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    titles = ["throughput", "latency", "between two GPUs", "all-reduce", "all-reduce of few bytes", "under load",
+              "the processor under load"]
+    assert [text for text in texts if text in titles] == titles
+    for kind, documents in (("before", found.before), ("after", found.after)):
+        samples = sum(len(group) for holder in (*documents.gpus, *documents.groups) for figure in holder.figures
+                      for group in figure.samples)
+        circles = [c for c in root.iter(f"{SVG}circle") if c.get("class") == kind]
+        assert len(circles) == samples + 1                                      # and the legend
+    assert [title.text for title in root.iter(f"{SVG}title") if "peer_copy_back" in (title.text or "")] == [
+        f"peer_copy_back of {A}, {B}"]
+    spans = [span.text for span in root.iter(f"{SVG}tspan")]
+    assert " 5555→4444" in spans
+    assert " 2 GPUs" in spans
+
+
+def test_a_pair_has_its_own_lines_in_table_page_and_json() -> None:
+    found = pairs()
+    decision = fold(found.everything, Policy(required={}))
+    shown, page, value = table(found, decision), comparison_html(found, decision), comparison_json(found, decision)
+    assert f"between {A}" in shown
+    assert "all-reduce over 2 GPUs, one process" in shown
+    assert decision.exit_code == 7
+    assert page.count("peer_copy_back") >= 3        # chart, figures, reason
+    slow = [row for row in value["figures"] if row["code"] == "PERF_DROP"]
+    assert [(row["part"], row["gpus"], row["figure"]) for row in slow] == [("pairs", [A, B], "peer_copy_back")]
+    assert {row["part"] for row in value["figures"]} == {"", "pairs", "collective", "load"}
+
+
+def test_what_is_said_of_several_figures_is_said_once() -> None:
+    later = report(1, slices=20)
+    later["load"] = [{"uuid": A, "error": "timeout"}]
+    found = compare(baseline_of(report(slices=20)), baseline_of(later))
+    shown = table(found, fold(found.everything, Policy(required={})), 400)
+    assert shown.count("timeout (GATE_NO_RESULT)") == 1
+    assert f"load_launch_cpu, load_tensor of {A}, {B}: measured before, not after: timeout" in shown
+    assert "after: no load: timeout" in shown
 
 
 def test_the_chart_holds_every_sample_and_both_medians() -> None:
@@ -109,6 +170,23 @@ def test_hostile_names_are_text() -> None:
     assert {e.tag.removeprefix(SVG) for e in root.iter()} <= known
     assert "\u202e" not in table(found, decision)
     json.dumps(comparison_json(found, decision), allow_nan=False)
+
+
+def test_hostile_names_of_pairs_are_text() -> None:
+    documents = []
+    for run in range(2):
+        value = baseline_json(baseline_of(report(run, slices=20)))
+        value["pairs"][0] |= {"gpus": sorted([HOSTILE, A])}
+        value["pairs"][0]["figures"][0]["name"] = HOSTILE
+        value["collectives"][0]["figures"][0]["unit"] = HOSTILE
+        value["absent"] = [{"part": "load", "tried": True, "why": HOSTILE}]
+        documents.append(parsed(value))
+    found = compare(*documents)
+    assert len([row for row in found.rows if row.part == "pairs"]) == 4
+    for value in (comparison_html(found, fold(found.everything, Policy(required={}))), comparison_svg(found)):
+        assert "<script" not in value
+        assert "\u202e" not in value
+    assert "\u202e" not in table(found, fold(found.everything, Policy(required={})))
 
 
 def test_a_lone_surrogate_is_refused_before_it_can_break_an_output() -> None:
