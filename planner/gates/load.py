@@ -227,15 +227,22 @@ def _measured(report: Mapping[str, Any], uuid: str, key: str) -> list[float]:
 
 
 def _utilisation(slices: list[Mapping[str, Any]], report: Mapping[str, Any], played: bool, uuid: str) -> GateResult:
-    """Look whether the GPU was as busy as a load that queues everything ahead must make it."""
-    if played or not slices:
-        return GateResult("load.utilisation", uuid, "PART_MISSING", ("a stand-in, or no slice",))
-    share = median(gpu / wall for gpu, wall in zip(_values(slices, "gpu_s"), _values(slices, "wall_s"), strict=True))
-    words = [f"work on the GPU fills {100 * share:.0f} % of a slice"] if share < BUSY_LEAST else []
+    """Look whether the GPU was as busy as a load that queues everything ahead must make it.
+
+    Of a stand-in the slices are the processor's time, and NVML tells 0 where nobody plays a utilisation.
+    """
     conditions = report.get("conditions")
     seen = conditions.get(uuid, {}) if isinstance(conditions, Mapping) else {}
-    highest = seen.get("utilisation_percent_max")
-    if isinstance(highest, (int, float)) and highest < UTILISATION_LEAST:
+    told = seen.get("utilisation_percent_max")
+    highest = told if isinstance(told, (int, float)) and (told > 0 or not played) else None
+    if not slices or (played and highest is None):
+        return GateResult("load.utilisation", uuid, "PART_MISSING", ("a stand-in, or no slice",))
+    words = []
+    if not played:
+        pairs = zip(_values(slices, "gpu_s"), _values(slices, "wall_s"), strict=True)
+        if (share := median(gpu / wall for gpu, wall in pairs)) < BUSY_LEAST:
+            words.append(f"work on the GPU fills {100 * share:.0f} % of a slice")
+    if highest is not None and highest < UTILISATION_LEAST:
         words.append(f"NVML saw at most {highest:g} % utilisation")
     return GateResult("load.utilisation", uuid, "LOW_UTILISATION" if words else "OK", tuple(words))
 

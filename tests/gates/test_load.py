@@ -161,6 +161,13 @@ def test_a_gpu_that_idles_under_load_is_a_finding(right: dict[str, Any], monkeyp
         assert codes(watched)["utilisation"] == code
 
 
+@pytest.mark.parametrize(("percent", "code"), [(0, "PART_MISSING"), (40, "LOW_UTILISATION"), (97, "OK")])
+def test_of_a_stand_in_only_what_nvml_plays_counts(right: dict[str, Any], percent: int, code: str) -> None:
+    idle = edited(right, gpu_s=0.1)     # the processor's time, which tells nothing
+    idle["conditions"] = {UUID: {"utilisation_percent_max": percent}}
+    assert codes(idle)["utilisation"] == code
+
+
 def test_a_stand_ins_load_is_no_load_of_a_real_gpu(right: dict[str, Any]) -> None:
     assert codes(real(right)) == {"": "GATE_BUG"}
 
