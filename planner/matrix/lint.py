@@ -20,7 +20,7 @@ from planner.matrix.globs import overlap
 from planner.matrix.index import MatrixSet
 from planner.matrix.lint_more import JudgeAcross, more
 from planner.matrix.load import load_matrices
-from planner.matrix.schema import Claim, Condition, Lockstep, MatrixFile, PackageSet, Provenance, State
+from planner.matrix.schema import Claim, Condition, Lockstep, MatrixFile, Move, PackageSet, Provenance, State
 from planner.model.version import parse_range, version_key
 
 # Verdict words ("supported", "unsupported", "unknown") of one rule on one state; empty where it does not apply.
@@ -193,9 +193,15 @@ def _references(file: _File, matrices: MatrixSet) -> Iterator[Diagnostic]:
             for component, values in state.items():
                 yield from _known_versions(file, (*path, key), component, values, matrices)
     for position, move in enumerate(file.content.moves):
-        if move.lead is not None and move.lead not in move.components:
+        if move.lead is not None and move.lead not in move.components and not _led(move, matrices):
             yield file.finding("bad-move", ("moves", position, "lead"),
                                f"{move.name} does not contain its lead {move.lead}")
+
+
+def _led(move: Move, matrices: MatrixSet) -> bool:
+    """Tell whether all components of a move have to be equal to its lead: then they may follow it where it stays."""
+    return all(any(g.relation == "equal" and {c, move.lead} <= set(g.components) for g in matrices.lockstep)
+               for c in move.components)
 
 
 def _known_versions(file: _File, path: tuple[object, ...], component: str, values: Sequence[str],

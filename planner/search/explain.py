@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import NamedTuple
@@ -17,17 +17,16 @@ from planner.search.core.conflict import minimal_conflict
 from planner.search.core.solve import solve
 from planner.search.core.task import NoPath, SearchLimitError
 from planner.search.judge import Judge
-from planner.search.moves import companions
+from planner.search.moves import apply_changes, companions
+from planner.search.nearest import nearest_targets
 from planner.search.path import find_path
 from planner.search.problem import Goal, Problem
 
-ALTERNATIVES_MAX = 8      # each is a search of its own
 _RULE, _GOAL = "rule ", "goal "
 _FIRMNESS = ("documented", "measured", "derived", "recalled")
 _STATES_MAX = 20_000      # combinations that are looked at to tell what cannot stand from what cannot be reached
 _EVIDENCE_SHOWN = 2       # claims of a family; the last by name are those of its newest members
 _WORD = re.compile(r"[^a-z]")
-_NUMBER = re.compile(r"\d+")
 
 
 class Refusal(NamedTuple):
@@ -53,12 +52,12 @@ def explain_refusal(problem: Problem, matrices: MatrixSet) -> Refusal:
     """Explain a problem for which ``find_path`` returned None (or met its bound)."""
     try:
         missing = tuple(_unobtainable(problem, matrices))
-        nearest = tuple(_nearest(problem, matrices))
+        nearest = tuple(nearest_targets(problem, matrices))
         if missing:
             goals = tuple(dict.fromkeys(goal for goal, _, _ in missing))
             why = tuple(sentence for _, sentence, _ in missing)
             return Refusal(code="not-obtainable", goals=goals, nearest=nearest,
-                           why=(*why, f"so {' and '.join(goals)} is out of reach"),
+                           why=(*why, f"so {' and '.join(goals)} {'are' if len(goals) > 1 else 'is'} out of reach"),
                            sources=tuple(dict.fromkeys(s for _, _, s in missing if s)))
         return _conflict(problem, matrices, nearest)
     except SearchLimitError:
@@ -94,13 +93,20 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
 
 
 def _forbidden_anyway(name: str, wanted: str, problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:
-    """Yield the rules that the newest known release in a range would break: another repository would not help."""
-    known = [r.version for r in matrices.releases.get(name, ()) if contains(wanted, r.version)]
-    if not known:
+    """Yield the rules that the newest known release in a range would break: another repository would not help.
+
+    The other goals are taken as met: what they would mend is not held against this one.
+    """
+    state = dict(problem.start)
+    for other, goal in problem.goals.items():
+        parts = [wanted] if other == name else [w for w in (goal.want, *goal.present) if w]
+        for part in parts if not goal.met_by(state.get(other, ())) else ():
+            if newest := _newest_known(goal, part, problem, matrices):
+                tied = {other, *_tied(other, matrices)}
+                state |= {c: (newest,) for c in tied if state.get(c) and c != other}
+                state = apply_changes(state, ((other, "", newest),), matrices)
+    if state == problem.start:
         return
-    tied = {c for g in matrices.lockstep if name in g.components and g.relation == "equal" for c in g.components}
-    old = () if not matrices.is_many(name) else problem.start.get(name, ())
-    state = {**problem.start, **{c: (known[-1],) for c in tied if problem.start.get(c)}, name: (*old, known[-1])}
     judge = Judge(matrices, problem.start, frozenset(state))
     before = {j.key for j in judge.blocking(problem.start)}
     for judgement in judge.blocking(state):
@@ -108,6 +114,18 @@ def _forbidden_anyway(name: str, wanted: str, problem: Problem, matrices: Matrix
         if name in judgement.components and judgement.provenance is not None and not named:
             yield (f"{name} {wanted}", f"and where they had it: {judgement.statement}",
                    matrices.source_of(judgement.rule, judgement.provenance))
+
+
+def _tied(name: str, matrices: MatrixSet) -> set[str]:
+    return {c for g in matrices.lockstep if name in g.components and g.relation == "equal" for c in g.components}
+
+
+def _newest_known(goal: Goal, wanted: str, problem: Problem, matrices: MatrixSet) -> str:
+    """Return the newest that is known of what a part of a goal speaks of, "" where nothing is."""
+    component = matrices.components[goal.component]
+    known = [*component.options, *(r.version for r in matrices.releases.get(goal.component, ())),
+             *reversed(problem.candidates.get(goal.component, ()))]
+    return next((v for v in reversed(known) if goal.matches(wanted, v)), "")
 
 
 def _missing_companion(goal: Goal, follower: str, version: str, problem: Problem,
@@ -126,30 +144,40 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     for judgement in judge.blocking(problem.start):
         judge.seen.setdefault(judgement.rule, judgement)
 
+    # Moves are those of all goals: where one of these is wanted what carries it moves with it or not at all, so that
+    # without it the carrier's own goal would seem to be out of reach.
+    carried = [f"{_GOAL}{n}" for n, g in problem.goals.items()
+               if matrices.components[n].carrier and not g.met_by(problem.start.get(n, ()))]
+
     def infeasible(kept: frozenset[str]) -> bool:
         rules = frozenset(c.removeprefix(_RULE) for c in kept if c.startswith(_RULE))
-        goals = frozenset(c.removeprefix(_GOAL) for c in kept if c.startswith(_GOAL))
+        goals = frozenset(c.removeprefix(_GOAL) for c in (*kept, *carried) if c.startswith(_GOAL))
         return isinstance(solve(compile_task(problem, matrices, judge, enforced=rules, goals=goals).task), NoPath)
 
     pool: list[str] = []
     while True:
-        known = _blamable(judge, problem)
+        known = [c for c in _blamable(judge, problem) if c not in carried]
         assert known != pool, "the rules that were met do not prove what they proved together"
         pool = known
         if infeasible(frozenset(pool)):
             break       # dropping rules opened states that other rules close: those have been met now, try again
     core = minimal_conflict(pool, infeasible)
+    core += _carried_too(core, carried, problem, matrices, judge)
     rules = [c.removeprefix(_RULE) for c in core if c.startswith(_RULE)]
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
     evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
-    conclusion = (f"so {' and '.join(wanted) or 'any change'} {'are' if len(wanted) > 1 else 'is'} out of reach "
-                  "for these nodes")
+    conclusion = f"so {' and '.join(wanted)} {'are' if len(wanted) > 1 else 'is'} out of reach for these nodes"
     stands = _stands(problem, matrices, judge, core) if rules else None
     if stands is False:
         conclusion += f": no combination of what they can get keeps {'this rule' if len(rules) == 1 else 'these rules'}"
     elif stands:
         conclusion += (": a combination that keeps them exists, but no order of steps leads to it without breaking one "
                        "on the way")
+    if rules and not wanted:
+        conclusion = ("so nothing can be planned for these nodes while that is so: "
+                      + ("there is a state without it, and no step of this target leads there" if stands else
+                         "nothing that they can get mends it"))
+        nearest = (*nearest, *_accepting(rules, problem, matrices, judge))
     if not rules:
         conclusion = (f"no legal step leads to {' and '.join(wanted)} "
                       "(a downgrade, or a component that is not known on the nodes)")
@@ -157,6 +185,25 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
         sources=tuple(source for name in rules for source in _sources(judge.seen[name], matrices)),
     )
+
+
+def _carried_too(core: list[str], carried: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> list[str]:
+    """Return the goals out of ``carried`` that take part in a conflict: with their carrier's, or alone."""
+    names = {c.removeprefix(_GOAL) for c in core if c.startswith(_GOAL)}
+    rules = frozenset(c.removeprefix(_RULE) for c in core if c.startswith(_RULE))
+    bare = compile_task(problem, matrices, judge, enforced=rules, goals=frozenset(names)).task
+    needed = bool(carried) and not isinstance(solve(bare), NoPath)
+    return [c for c in carried if needed or matrices.components[c.removeprefix(_GOAL)].carrier in names]
+
+
+def _accepting(rules: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> Iterator[str]:
+    """Yield that a target may accept what is wrong from the start, where that opens a way: all of it at once."""
+    told = {judge.seen[rule].risk or rule for rule in rules}
+    everything = {j.risk or j.rule for j in judge.blocking(problem.start) if not j.names & problem.accepted}
+    for names in (told, told | everything):
+        if find_path(replace(problem, accepted=problem.accepted | names), matrices) is not None:
+            yield f"accept {' and '.join(sorted(names))} by name, with a reason (accept: in the target)"
+            return
 
 
 def _sources(judgement: Judgement, matrices: MatrixSet) -> list[str]:
@@ -205,48 +252,3 @@ def _evidence(judgement: Judgement, problem: Problem, judge: Judge, wanted: list
     note = (" - already so at the start, and the target does not clear it; accept it by name "
             f"({judgement.risk or judgement.rule}) or change the target") if inherited else ""
     return f"because {judgement.statement}{note}"
-
-
-def _nearest(problem: Problem, matrices: MatrixSet) -> Iterator[str]:
-    """Yield feasible targets that differ from the wanted one in a single goal, closest first."""
-    for name, goal in problem.goals.items():
-        for changed, sentence in _relaxed(goal, problem):
-            goals: Mapping[str, Goal] = {**problem.goals, name: changed}
-            if find_path(replace(problem, goals=goals), matrices) is not None:
-                yield sentence
-                break
-
-
-def _relaxed(goal: Goal, problem: Problem) -> Iterator[tuple[Goal, str]]:
-    name = goal.component
-    for wanted in goal.present:
-        rest = tuple(p for p in goal.present if p != wanted)
-        if not rest:      # nothing would be left of the goal: first what could stand in for it
-            others = [v for v in problem.candidates.get(name, ()) if not goal.matches(wanted, v)]
-            for version in _closest(wanted, others):
-                yield goal._replace(present=(_exactly(version, goal),)), f"{name} {version} instead of {wanted}"
-        yield goal._replace(present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")
-    if goal.absent:
-        yield goal._replace(absent=()), f"let {name} {', '.join(goal.absent)} stay"
-    if goal.want:
-        current = problem.start.get(name, ())
-        others = [v for v in problem.candidates.get(name, ()) if not goal.met_by((v,)) and v not in current]
-        for version in _closest(goal.want, others):
-            yield goal._replace(want=_exactly(version, goal)), f"{name} {version} instead of {goal.want}"
-        if current:
-            yield goal._replace(want=_exactly(current[0], goal)), f"keep {name} {current[0]}"
-
-
-def _exactly(version: str, goal: Goal) -> str:
-    return version if goal.text else f"=={version}"
-
-
-def _closest(wanted: str, versions: list[str]) -> list[str]:
-    """Return versions, those that share most leading numbers with the wanted one first, else in the order given."""
-    numbers = _NUMBER.findall(wanted.partition("|")[0].split(" ")[0])
-
-    def shared(version: str) -> int:
-        pairs = zip(numbers, _NUMBER.findall(version), strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(numbers))
-
-    return sorted(versions, key=shared, reverse=True)[:ALTERNATIVES_MAX]

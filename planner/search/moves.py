@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import product
 
 from planner.matrix.index import MatrixSet
@@ -89,8 +89,12 @@ def companions(move: Move, matrices: MatrixSet) -> tuple[str, ...]:
     return tuple(c for c in move.components if c != move.lead and c in tied)
 
 
-def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) -> Iterator[Changes]:
-    """Yield what a move can change in a state that knows at least the move's components (not yet judged)."""
+def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet,
+               missing: Container[str] = ()) -> Iterator[Changes]:
+    """Yield what a move can change in a state that knows at least the move's components (not yet judged).
+
+    ``missing`` names companions whose absence is a fault from the start: they come with their lead's next version.
+    """
     if len(move.components) == 1 and matrices.is_many(move.components[0]):
         yield from _set_changes(move.components[0], state, problem)
         return
@@ -108,9 +112,10 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet) 
         if move.lead is None:
             yield chosen
             continue
-        lead_version = next(new for component, _, new in chosen if component == move.lead)
-        following = _follow(followers, lead_version, state, problem)
-        if following is not None:
+        stays = (state.get(move.lead) or ("",))[0]
+        lead_version = next((new for component, _, new in chosen if component == move.lead), stays)
+        following = _follow(followers, lead_version, state, problem, missing) if lead_version else None
+        if following is not None and (chosen or following):
             yield (*chosen, *following)
 
 
@@ -145,18 +150,25 @@ def _set_changes(component: str, state: State, problem: Problem) -> Iterator[Cha
             yield ((component, old, ""),)
 
 
-def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem) -> Changes | None:
-    """Return the companions' changes, or None when one of them cannot be had in the lead's version."""
+def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem,
+            missing: Container[str]) -> Changes | None:
+    """Return the companions' changes, or None when one of them cannot be had in the lead's version.
+
+    One that is not there stays away, unless a goal names it or it is missed.
+    """
     following: list[tuple[str, str, str]] = []
     for component in followers:
         values = state.get(component, ())
-        if not values or version_key(values[0]) == version_key(lead_version):
+        wanted = component in problem.goals or component in missing
+        if values and version_key(values[0]) == version_key(lead_version):
+            continue
+        if not values and not (wanted and component in state):
             continue
         offered = problem.candidates.get(component, ())
         match = next((v for v in offered if version_key(v) == version_key(lead_version)), None)
         if match is None:
             return None
-        following.append((component, values[0], match))
+        following.append((component, values[0] if values else "", match))
     return tuple(following)
 
 

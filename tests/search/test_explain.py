@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from planner.matrix.schema import Release
 from planner.search.explain import explain_refusal
 from tests.search.test_path import CANDIDATES, START
-from tests.search.worlds import claim, matrices, problem, raw
+from tests.search.worlds import PROVENANCE, claim, matrices, problem, raw
 
 BLOCKS = claim("arch-x-refuses-three", {"engine": ">=3"}, {"arch": "y"})
 NOISE = claim("noise", {"lib": "2"}, {"engine": ">=2"})
@@ -51,3 +56,46 @@ def test_side_by_side_goal_is_relaxed_item_by_item():
     goals = {"tools": {"present": ("1.8", "2.0")}}
     refusal = explain_refusal(problem(START, goals, CANDIDATES), matrices(raw([rule])))
     assert refusal.nearest == ("leave out tools 2.0 (keep 1.8)",)
+
+
+@pytest.mark.parametrize(("start", "wanted", "first"), [
+    ("3.2", "1", "keep engine 3.2"),            # an older one of the branch that is there is no step towards another
+    ("1.0", "9", "engine 3.2 instead of 9"),    # the newest is
+    ("3.1", "3.9", "engine 3.2 instead of 3.9"),
+    ("3.2", "3.0", "engine 3.1 instead of 3.0"),
+])
+def test_what_is_there_is_nearer_than_a_step_that_leads_nowhere(start, wanted, first):
+    out = "1|9|3.9|3.0" if start != "1.0" else "9|3.9"
+    never = claim("not-what-is-wanted", {"engine": out}, forbids=True)
+    given = problem({**START, "engine": (start,), "twin": ()}, {"engine": wanted}, {
+        "engine": tuple(v for v in ("9", "3.9", "3.2", "3.1", "3.0", "1") if v != start)})
+    moves = raw([never])
+    for move in moves["moves"]:
+        move["downgrade"] = True
+    assert explain_refusal(given, matrices(moves)).nearest[0] == first
+
+
+def test_where_no_single_goal_helps_the_nearest_target_gives_up_a_little_of_several():
+    rules = [BLOCKS, claim("lib-two-is-bad", {"lib": "2"}, forbids=True)]
+    given = problem(START, {"engine": "3", "lib": "2", "base": "2"}, {**CANDIDATES, "lib": ("2", "1"), "base": ("2",)})
+    refusal = explain_refusal(given, matrices(raw(rules)))
+    assert refusal.nearest == ("engine 2 instead of 3, and keep lib 1",)
+
+
+def test_everything_that_is_wrong_from_the_start_is_offered_for_acceptance_at_once():
+    bad = [claim("one-is-bad", {"engine": "1"}, forbids=True, risk="engine-one"),
+           claim("base-is-bad", {"base": "1"}, forbids=True)]
+    refusal = explain_refusal(problem(START, {"lib": "2"}, {"lib": ("2", "1")}), matrices(raw(bad)))
+    assert refusal.nearest == ("accept base-is-bad and engine-one by name, with a reason (accept: in the target)",)
+    assert refusal.why[-1].startswith("so nothing can be planned for these nodes while that is so")
+
+
+def test_where_a_version_could_be_had_the_other_goals_are_taken_as_met():
+    """A rule that another goal of the same target keeps is no reason against this one."""
+    world = matrices(raw([claim("lib-nine-needs-engine-two", {"lib": "9"}, {"engine": ">=2"})]))
+    releases = {"lib": (Release.model_validate({"component": "lib", "version": "9", "provenance": PROVENANCE}),)}
+    told = replace(world, releases=releases)
+    alone = explain_refusal(problem(START, {"lib": "9"}, CANDIDATES), told)
+    assert "lib-nine-needs-engine-two" in " ".join(alone.why)
+    both = explain_refusal(problem(START, {"lib": "9", "engine": "2"}, CANDIDATES), told)
+    assert "lib-nine-needs-engine-two" not in " ".join(both.why)

@@ -1,0 +1,68 @@
+"""Refusals with the shipped matrices, as people who are on call read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.errors import NoPathError
+from planner.facts.schema import FactSet
+from planner.model.target import Target
+from tests.schedule.machines import NEW, OLD, offered, plan_for, target, ubuntu, ubuntu_driver
+
+VOLTA: dict[str, Any] = {"model": "Tesla V100-SXM2-32GB", "capability": "7.0"}
+
+
+def refused(facts: FactSet, wanted: Target) -> tuple[str, str, str]:
+    """Return what is out of reach, why, and what to do."""
+    with pytest.raises(NoPathError) as told:
+        plan_for(facts, wanted)
+    (item,) = told.value.diagnostics
+    return item.summary, " | ".join(item.why), item.hint
+
+
+def test_a_flavour_that_gpus_do_not_take_is_not_blamed_on_the_driver_wanted_with_it() -> None:
+    """Driver 580 drives Volta: what is out of reach is the flavour alone."""
+    summary, why, hint = refused(ubuntu(**VOLTA), target(driver="580", driver_flavour="open"))
+    assert summary == "no safe path to driver_flavour open"
+    assert "Volta" in why
+    assert "no combination of what they can get keeps this rule" in why
+    assert "keep driver_flavour proprietary" in hint
+
+
+def test_a_flavour_that_no_repository_has_is_told_with_the_rule_that_forbids_it_anyway() -> None:
+    facts = ubuntu(flavour="open", version=NEW, model="NVIDIA B200", capability="10.0",
+                   available=offered(ubuntu_driver(NEW, "open"), ubuntu_driver(OLD, "open")))
+    summary, why, _ = refused(facts, target(driver_flavour="proprietary"))
+    assert summary == "no safe path to driver_flavour proprietary"
+    assert "and where they had it: Blackwell" in why
+
+
+def test_two_goals_that_both_fail_get_a_target_that_can_be_planned() -> None:
+    """Volta with CUDA 13 and driver 590: the last of each that knows it, and that target is one."""
+    toolkits = offered(*({f"cuda-toolkit-{v[:4].replace('.', '-')}": f"{v}-1"} for v in ("13.0.2", "12.9.1")))
+    facts = ubuntu(**VOLTA)
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), **toolkits}})
+    _, why, hint = refused(facts, target(driver="590", cuda_toolkits={"present": ["13.0"]}))
+    assert "are driven by branch 580 and older only" in why
+    assert f"cuda_toolkits 12.9.1 instead of 13.0, and driver {NEW} instead of 590" in hint
+    (cohort,) = plan_for(facts, target(driver=NEW, cuda_toolkits={"present": ["12.9.1"]})).cohorts
+    assert [s.move for s in cohort.steps] == ["driver", "toolkit"]
+
+
+def test_a_hop_that_leads_on_is_nearer_than_one_that_leads_nowhere() -> None:
+    facts = ubuntu()
+    facts = facts.model_copy(update={"os": facts.os.model_copy(update={"id": "rhel", "version_id": "8.10"})})
+    _, _, hint = refused(facts, target(os="rhel-10.0"))
+    assert "os rhel-9.6 instead of rhel-10.0" in hint
+
+
+def test_a_downgrade_that_workloads_forbid_leaves_the_driver_as_it_is() -> None:
+    from planner.schedule.assemble import make_plan
+    from tests.schedule.machines import document, shipped
+
+    with pytest.raises(NoPathError) as told:
+        make_plan(document(ubuntu(version=NEW), {"workload_runtimes": ("13.0",)}), target(driver="570"), shipped(),
+                  planner_version="0")
+    assert f"keep driver {NEW}" in told.value.diagnostics[0].hint
