@@ -114,15 +114,15 @@ def _leads_on(value: str, goal: Goal, matrices: MatrixSet) -> bool:
 def _towards(wanted: str, current: str, version: str) -> bool:
     """Tell whether a version is nearer than the current one to what is wanted, by their first numbers.
 
-    Within the wanted branch: whether it lies between the two. An older version of the branch that is there is no step
-    towards an older branch.
+    Within the wanted branch: whether it lies between the two. Of the branch that is there a newer version is a step
+    towards a newer branch; an older one is none towards an older branch.
     """
     goal, now, then = (_numbers(text) for text in (wanted, current, version))
     if not goal or not now or not then:
         return True
     before, after = abs(now[0] - goal[0]), abs(then[0] - goal[0])
     if before or after:
-        return after < before
+        return after < before or (after == before and goal[0] > now[0] and version_key(version) > version_key(current))
     low, high = sorted((version_key(current), version_key(_first(wanted))))
     return low < version_key(version) < high or _shared(goal, then) > _shared(goal, now)
 
