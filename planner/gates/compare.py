@@ -174,6 +174,9 @@ def _row(label: str, gpus: tuple[str, ...], part: str, name: str, before: Baseli
         now = find(document)
         spoiled, missing = _spoiled(gpus, before, document), _missing(part, gpus, document)
         result, change = _judged(was, now, part, reason, spoiled, missing)
+        if part == PAIRS and change is not None and result[0] != "OK":
+            ends = gpus if name.endswith(DIRECTIONS[0]) else gpus[::-1]
+            result = (*result, f"from {ends[0]} to {ends[1]}")
         attempts.append(GateResult(name, label, result[0], result[1:], number, True if was else None))
     shown = was or now
     return Compared(label, name, shown.unit if shown else "", tuple(attempts), change, was, now, part, gpus)
@@ -230,7 +233,9 @@ def _told(change: Change, unit: str) -> tuple[str, ...]:
     if change.unsteady:
         words.append(f"spread {100 * change.spread_after:.1f} %, before {100 * change.spread_before:.1f} %, "
                      f"{change.odd} odd samples")
-        words.append(f"its parts lie {100 * change.apart_after:.1f} % apart, before {100 * change.apart_before:.1f} %")
+        if change.apart_after:
+            words.append(f"its processes, or beginning and end, lie {100 * change.apart_after:.1f} % apart, before "
+                         f"{100 * change.apart_before:.1f} %")
     return tuple(words)
 
 

@@ -43,6 +43,8 @@ _PANELS = (("throughput", ("",), _RATES), ("latency", ("",), _TIMES), ("between 
            ("all-reduce", (COLLECTIVE, RANKS), _RATES), ("all-reduce of few bytes", (COLLECTIVE, RANKS), _TIMES),
            ("under load", (LOAD,), _RATES), ("the processor under load", (LOAD,), _TIMES))
 
+_WHOLE = ".figures td:not(:first-child) { white-space: nowrap; }"      # the names of GPUs may take several lines
+
 CHART_STYLE = """
 .cv { --ink: #1d2329; --soft: #616b75; --page: #ffffff; --line: #e1e3e0; --before: #616b75; --after: #3569a8;
   --warned: #f5e8b8; --failed: #f3cdbb; }
@@ -344,12 +346,12 @@ def comparison_html(found: Comparison, decision: Decision) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="color-scheme" content="light dark">', f"<title>{text(found.after.host)}: before and after</title>",
-        f"<style>{STYLE}</style>", "</head>", "<body>", "<main>",
+        f"<style>{STYLE}\n{_WHOLE}</style>", "</head>", "<body>", "<main>",
         f"<header><p class=kicker>Before and after</p><h1>{text(_headline(found))}</h1></header>",
         f'<p{"" if good else " class=warns"}>Verdict: <b>{decision.verdict.value}</b>, {decision.action.value}.</p>',
         *_list(_reasons(decision)),
         f'<section><h2>Samples</h2><div class="chart">{comparison_svg(found)}</div></section>',
-        "<section><h2>Figures</h2>", *_table(header, rows), "</section>",
+        '<section class="figures"><h2>Figures</h2>', *_table(header, rows), "</section>",
         "<section><h2>Conditions</h2>", *_table(stated, conditions), "</section>", "</main>", "</body>", "</html>",
     ]) + "\n"
 

@@ -140,10 +140,14 @@ def test_recorded_measurements_of_the_same_gpus_never_fail() -> None:
         assert fold(found.everything, Policy(required={})).exit_code == 0
 
 
-def test_recorded_ranks_never_fail() -> None:
-    found = compare(ranks_of(ranks(0)), ranks_of(ranks(1)))
+@pytest.mark.parametrize("way", ["one host", "sockets"])
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 0), (0, 0)])
+def test_recorded_ranks_never_fail(way: str, one: int, other: int) -> None:
+    found = compare(ranks_of(ranks(one, way)), ranks_of(ranks(other, way)))
     assert {row.figure for row in found.rows} == {"all_reduce_8_B", "all_reduce_64_MiB", "all_reduce_1_GiB"}
-    assert {row.result.verdict for row in found.rows} <= {Verdict.PASS, Verdict.WARN}
+    # Sockets of one machine spread by a tenth in one of both runs: a baseline that is no baseline, and said so.
+    assert {row.result.code for row in found.rows} <= {"OK", "PERF_FASTER"} | (
+        {"BASELINE_NOISY"} if way == "sockets" and one == 1 else set())
 
 
 @given(st.randoms(use_true_random=False))
@@ -410,7 +414,7 @@ def test_malformed_ranks_are_refused_in_words(data: st.DataObject) -> None:
 @pytest.mark.parametrize(("reports", "words"), [
     ([], "one and the same run"), (ranks()[:1], "ranks [0] of 2"), ([*ranks(), ranks()[1]], "ranks [0, 1, 1] of 2"),
     (ranks(status="timeout", reason="after 180 s"), "rank 0 ended with timeout: after 180 s"),
-    ([ranks()[0], ranks(nonce="f")[1]], "one and the same run"), (ranks(schema="planner.gate/2"), "'planner.gate/2'"),
+    ([ranks(nonce="f")[0], ranks()[1]], "one and the same run"), (ranks(schema="planner.gate/2"), "'planner.gate/2'"),
     (ranks(local=10**9), "1000000000 GPUs of one process"), (ranks(sizes=[]), "0 figures"),
 ])
 def test_ranks_that_are_no_whole_run_are_refused(reports: list[Any], words: str) -> None:

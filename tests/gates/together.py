@@ -6,7 +6,6 @@ The parts are of different runs: both GPUs have the same processes and the same 
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,19 @@ def report(run: int = 0, *, profile: str = "deep", host: str = "vm", slices: int
     return found
 
 
-def ranks(run: int = 0, **changes: Any) -> list[dict[str, Any]]:
-    """Return the reports of two ranks: the first is recorded, the second is made up of it, with the other GPU."""
-    first = dict(recorded("two-pairs")["runs"][run]["rank"], host="n1") | changes
-    second = copy.deepcopy(first) | {"rank": 1, "first": 1, "host": "n2"}
-    second["gpus"][0] |= {"asked": B, "uuid": B}
-    return [first, second]
+def ranks(run: int = 0, way: str = "one host", **changes: Any) -> list[dict[str, Any]]:
+    """Return the recorded reports of two ranks, one GPU each.
+
+    Args:
+        run: 0 or 1.
+        way: ``one host``, or ``sockets``: NCCL took both for hosts of their own.
+        changes: Of the first rank's report.
+    """
+    found: list[dict[str, Any]] = recorded("ranks")["runs"][way][run]
+    for number, each in enumerate(found):
+        each["host"] = f"n{number + 1}"
+    found[0] |= changes
+    return found
 
 
 def renamed(value: Any, *names: tuple[str, str]) -> Any:

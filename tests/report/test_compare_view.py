@@ -60,6 +60,8 @@ def test_the_golden_files_are_what_is_made(name: str) -> None:
     found, decision = both()
     made = {"compare.svg": lambda: comparison_svg(found), "compare.html": lambda: comparison_html(found, decision),
             "compare.txt": lambda: table(found, decision)}[name]()
+    if os.environ.get("PLANNER_UPDATE_GOLDEN") == "1":
+        (GOLDEN / name).write_text(made, encoding="utf-8")
     assert made == (GOLDEN / name).read_text(encoding="utf-8")
 
 
