@@ -96,6 +96,9 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Start-up makes many objects that live to the end: looking through them again and again finds nothing to free.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
+    for name in ("stdout", "stderr"):       # closed by whoever started this: what is said there is said to nobody
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # open to the end
     words = sys.argv[1:] if argv is None else argv
     if words[:1] != ["plan"]:
         code = invoke(words)
@@ -122,6 +125,10 @@ def invoke(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as exc:      # a full disk, a folder that may not be read: the system's own words tell it
+        place = f": {exc.filename}" if exc.filename else ""
+        sys.stderr.write(f"error: {exc.strerror or exc}{place}\n  nothing more was done; mend this and run it again\n")
+        return 1
     except Exception as exc:
         from planner.errors import PlannerError  # kept out of the start-up path of --help
         from planner.report.console import print_diagnostics

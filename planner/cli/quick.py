@@ -47,7 +47,10 @@ def end_at_once(code: int) -> NoReturn:
     try:
         atexit._run_exitfuncs()
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:     # the reader has seen enough, as with ``planner plan | head``
         pass
+    except OSError as exc:
+        sys.stderr.write(f"error: {exc.strerror or exc}: standard output\n")
+        code = code or 1
+    sys.stderr.flush()
     os._exit(code)

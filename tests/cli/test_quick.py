@@ -38,6 +38,15 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "{\n", "")
 
 
+def test_nobody_listens_and_no_room_are_told_in_a_line() -> None:
+    closed = _run("bash", "-c", f"{' '.join(QUICK)} {' '.join(PLAN)} >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    full = _run("bash", "-c", f"{' '.join(QUICK)} {' '.join(PLAN)} >/dev/full")
+    assert full.returncode == 1
+    assert full.stderr.startswith("error: No space left on device")
+    assert "Traceback" not in full.stderr
+
+
 def test_only_a_part_of_networkx_is_read() -> None:
     ended = _run(sys.executable, "-c", """
 import sys
