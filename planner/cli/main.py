@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
     for name in ("stdout", "stderr"):       # closed by whoever started this: what is said there is said to nobody
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # open to the end
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # to the end
     words = sys.argv[1:] if argv is None else argv
     if words[:1] != ["plan"]:
         code = invoke(words)
