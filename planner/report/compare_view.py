@@ -36,6 +36,7 @@ _TICKS_MOST = 10
 _REACH_LEAST = 0.06     # the limits of throughput are always in sight
 _REACH_MOST = 1.0
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.SKIP: "dim", Verdict.INCONCLUSIVE: "magenta"}
+_PAIRS_MOST = 6         # pairs from which those that passed are one line of the table
 _MANY = 60              # samples of one row from which their marks are small
 _RATES, _TIMES = ("bandwidth", "compute", "collective"), ("latency", "latency-async")
 # title, parts, classes: each with an axis of its own
@@ -122,7 +123,7 @@ class CompareView:
         decision = self._decision
         yield from wrapped(f"verdict: {decision.verdict.value}, {decision.action.value}", width,
                            style=_STYLES.get(decision.verdict, "red"))
-        for reason in _reasons(decision):
+        for reason in (*_common(found), *_reasons(decision)):
             yield from wrapped(reason, width, indent="  ")
 
 
@@ -143,8 +144,29 @@ def _sections(found: Comparison) -> Iterator[tuple[str, list[Compared]]]:
     """Yield title and rows: each GPU with its load, then pairs and all-reduces."""
     for gpu in _by_uuid(found.before):
         yield _gpu_line(gpu, found.after.gpu(gpu.uuid)), [row for row in found.rows if row.gpus == (gpu.uuid,)]
-    for (part, gpus), rows in groupby((row for row in found.rows if len(row.gpus) > 1), lambda r: (r.part, r.gpus)):
-        yield _group_line(part, gpus), list(rows)
+    groups = [(key, list(rows)) for key, rows in groupby((row for row in found.rows if len(row.gpus) > 1),
+                                                         lambda row: (row.part, row.gpus))]
+    good = [rows for (part, _), rows in groups if part == PAIRS and all(r.result.code == "OK" for r in rows)]
+    few = sum(part == PAIRS for (part, _), _ in groups) <= _PAIRS_MOST
+    for (part, gpus), rows in groups:
+        if few or rows not in good:
+            yield _group_line(part, gpus), rows
+    if good and not few:
+        yield _passed_line(good), []
+
+
+def _passed_line(pairs: Sequence[Sequence[Compared]]) -> str:
+    changes = sorted((row.change for rows in pairs for row in rows if row.change), key=lambda change: -change.loss)
+    return (f"between {len(pairs)} pairs of GPUs that passed in both directions: from {signed(changes[0])} to "
+            f"{signed(changes[-1])}")
+
+
+def _common(found: Comparison) -> Iterator[str]:
+    """Yield which GPU all pairs that failed have in common: its link is the one to look at."""
+    failed = {row.gpus for row in found.rows if row.part == PAIRS and row.result.verdict is Verdict.FAIL}
+    shared = set.intersection(*(set(gpus) for gpus in failed)) if len(failed) > 1 else set()
+    for uuid in sorted(shared):
+        yield f"all {len(failed)} pairs that failed have {uuid} in common"
 
 
 def _group_line(part: str, gpus: tuple[str, ...]) -> str:
@@ -349,7 +371,7 @@ def comparison_html(found: Comparison, decision: Decision) -> str:
         f"<style>{STYLE}\n{_WHOLE}</style>", "</head>", "<body>", "<main>",
         f"<header><p class=kicker>Before and after</p><h1>{text(_headline(found))}</h1></header>",
         f'<p{"" if good else " class=warns"}>Verdict: <b>{decision.verdict.value}</b>, {decision.action.value}.</p>',
-        *_list(_reasons(decision)),
+        *_list([*_common(found), *_reasons(decision)]),
         f'<section><h2>Samples</h2><div class="chart">{comparison_svg(found)}</div></section>',
         '<section class="figures"><h2>Figures</h2>', *_table(header, rows), "</section>",
         "<section><h2>Conditions</h2>", *_table(stated, conditions), "</section>", "</main>", "</body>", "</html>",

@@ -81,8 +81,11 @@ def _figures(report: Mapping[str, Any], before: Baseline | None
     numbers = {subject_of(gpu): str(gpu.get("index")) for gpu in report["gpus"]}
     holders: list[tuple[str, Gpu | Group, Gpu | Group | None, str]] = [
         (numbers.get(gpu.uuid, "?"), gpu, before.gpu(gpu.uuid) if before else None, "") for gpu in now.gpus]
-    holders += [("-".join(numbers.get(uuid, "?") for uuid in group.gpus), group,
-                 before.group(group.key) if before else None, group.part) for group in now.groups]
+    for group in now.groups:
+        told = [numbers.get(uuid, "?") for uuid in group.gpus]
+        # Of a pair the first is where forth begins; of all GPUs the order tells nothing.
+        name = "-".join(told if group.part == PAIRS else sorted(told, key=lambda number: (len(number), number)))
+        holders.append((name, group, before.group(group.key) if before else None, group.part))
     for name, holder, old, part in holders:
         for figure in holder.figures:
             was = old.figure(figure.name) if old else None

@@ -104,6 +104,30 @@ def test_a_pair_has_its_own_lines_in_table_page_and_json() -> None:
     assert {row["part"] for row in value["figures"]} == {"", "pairs", "collective", "load"}
 
 
+def test_of_many_pairs_those_that_passed_are_one_line_and_the_gpu_of_all_that_failed_is_named() -> None:
+    uuids = [f"GPU-{letter}" for letter in "abcde"]
+    documents = [baseline_json(baseline_of(report(run, profile="standard"))) for run in range(2)]
+    for value in documents:
+        (gpu, _), (pair,), (whole,) = value["gpus"], value["pairs"], value["collectives"]
+        value["gpus"] = [gpu | {"uuid": uuid} for uuid in uuids]
+        value["pairs"] = [pair | {"gpus": [one, other]} for one in uuids for other in uuids if one < other]
+        whole["gpus"] = uuids
+    later = json.loads(json.dumps(documents[1]))
+    for pair in later["pairs"]:
+        if "GPU-c" in pair["gpus"]:
+            pair["figures"][0]["samples"] = [[0.9 * value for value in pair["figures"][0]["samples"][0]]]
+    found = compare(parsed(documents[0]), parsed(later))
+    shown = table(found, fold(found.everything, Policy(required={})), 200)
+    assert "between 6 pairs of GPUs that passed in both directions: from −0.2 % to +0.3 %" in shown
+    assert "all 4 pairs that failed have GPU-c in common" in shown
+    assert shown.count("  forth from the first") + shown.count(": forth from the first") == 4
+    assert "all-reduce over 5 GPUs, one process: GPU-a, GPU-b, GPU-c, GPU-d, GPU-e" in shown
+    assert {row.gpu for row in found.rows if row.part == "collective"} == {"5 GPUs"}
+    page = comparison_html(found, fold(found.everything, Policy(required={})))
+    assert "in common" in page
+    assert page.count("<td>peer_copy_back</td>") == 10
+
+
 def test_what_is_said_of_several_figures_is_said_once() -> None:
     later = report(1, slices=20)
     later["load"] = [{"uuid": A, "error": "timeout"}]
