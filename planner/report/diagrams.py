@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from planner.emit.review import count, hours, label, path_flowchart
 from planner.schedule.estimate import Span, forecast
+from planner.schedule.opening import first_opening
 from planner.schedule.plan import Cohort, Plan
 
 NODES_SHOWN = 6
@@ -63,7 +64,8 @@ def _quoted(text: str) -> str:
 
 def render_mermaid(plan: Plan) -> str:
     """Return Markdown with two Mermaid diagrams: the waves in time, and the longest path of any cohort."""
-    lines = [f"# {label(plan.name)}", "", "Expected course; waits for approval are not counted.", "", "```mermaid",
+    lines = [f"# {label(plan.name)}", "", "Expected course; waits for approval are not counted."
+             + " Times are UTC." * bool(plan.rollout.not_before), "", "```mermaid",
              *_gantt(plan), "```"]
     moving = [c for c in plan.cohorts if c.steps]
     if moving:
@@ -80,21 +82,23 @@ def _gantt(plan: Plan) -> Iterator[str]:
         spans[span.wave].append(span)
     yield "gantt"
     yield f"  title {task(plan.name)}: {hours(course.eta.p50_minutes)} expected"
-    # Times of a day that nobody means: Mermaid knows points in time only, and shows them as they are written.
+    # Where nothing says when it begins these are times that nobody means: Mermaid knows points in time only.
+    begin = first_opening(plan).astimezone(UTC).replace(tzinfo=None) if plan.rollout.not_before else _MIDNIGHT
     yield "  dateFormat YYYY-MM-DDTHH:mm:ss"
-    yield f"  axisFormat {'%H:%M' if course.spans and course.spans[-1].end < MINUTES_OF_A_DAY else 'day %j, %H:%M'}"
+    days = "%Y-%m-%d" if plan.rollout.not_before else "day %j"
+    yield f"  axisFormat {'' if course.spans and course.spans[-1].end < MINUTES_OF_A_DAY else f'{days}, '}%H:%M"
     for wave in plan.waves:
         yield f"  section {task(wave.id)} {wave.kind}"
         for place, span in enumerate(spans[wave.id]):
             name = f"{task(span.batch)} {count(len(span.nodes), 'node')}" if span.kind == "batch" else span.kind
             mark = "done, " if span.kind != "batch" else "active, " if place % 2 else ""
-            yield f"  {name} :{mark}{_moment(span.start)}, {_moment(span.end)}"
-        yield from (f"  approval :milestone, crit, {_moment(at)}, 0min" for at, name in course.approvals
+            yield f"  {name} :{mark}{_moment(begin, span.start)}, {_moment(begin, span.end)}"
+        yield from (f"  approval :milestone, crit, {_moment(begin, at)}, 0min" for at, name in course.approvals
                     if name == wave.id)
 
 
-def _moment(minutes: float) -> str:
-    return (_MIDNIGHT + timedelta(seconds=round(minutes * 60))).isoformat()
+def _moment(begin: datetime, minutes: float) -> str:
+    return (begin + timedelta(seconds=round(minutes * 60))).isoformat()
 
 
 def task(text: str) -> str:

@@ -12,6 +12,7 @@ from planner.report.plan_view import basis
 from planner.report.style import STYLE
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
+from planner.schedule.opening import begins
 from planner.schedule.plan import Claimed, Cohort, Plan, Step
 
 # The page asks for nothing, so nothing may be loaded, whatever a name holds.
@@ -67,7 +68,15 @@ def _timeline(plan: Plan, course: Forecast) -> Iterator[str]:
         yield f"<section><h2>Timeline</h2><div class=chart>{chart}</div>"
         closed = "Dashed: no maintenance window is open. " if any(s.kind == "wait" for s in course.spans) else ""
         yield ('<p class="legend"><i class="batch"></i>batch <i class="soak"></i>soak <i class="approval"></i>'
-               f"approval, its wait not counted. {closed}{basis(course.eta).capitalize()}.</p></section>")
+               f"approval, its wait not counted. {closed}{basis(course.eta).capitalize()}.</p>")
+        if told := begins(plan):
+            yield f"<p>{text(told[0].upper() + told[1:])}.</p>"
+        windows: dict[tuple[str, ...], list[str]] = {}
+        for name, limit in sorted(plan.pools.items()):
+            windows.setdefault(limit.windows, []).append(name)
+        yield from (f"<p>Nodes of {text(', '.join(names))} leave service only in: {text('; '.join(times))}.</p>"
+                    for times, names in windows.items() if times)
+        yield "</section>"
 
 
 def _paths(plan: Plan) -> Iterator[str]:

@@ -14,7 +14,7 @@ from planner.report.text import Text
 from planner.report.timeline import ASCII, UNICODE, timeline_lines
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
-from planner.schedule.opening import has_windows
+from planner.schedule.opening import begins, has_windows
 from planner.schedule.plan import Eta, Plan, Wave
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
         drains = "drains counted" if any(m.kind == "drain" for m in plan.measured or ()) else "drains not counted"
         yield from wrapped(f"expected {spent(eta.p50_minutes)}; {spent(eta.p10_minutes)} to {spent(eta.p90_minutes)} "
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
+    if told := begins(plan):
+        yield from wrapped(told, width)
     closed = ", the time between windows not counted" if has_windows(plan) else ""
     yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures{closed}; every state was validated",
                        width, style="dim")
@@ -159,7 +161,8 @@ def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:
     yield from _table("Capacity", header, rows, width, flexible=5, right=(1, 2, 3, 4))
     if rows:
         yield from wrapped(
-            f"{course.eta.gpu_hours} GPU-hours out of service expected, {course.eta.gpu_hours_at_worst} at worst; "
+            f"{_count(course.eta.gpu_hours, 'GPU-hour')} out of service expected, "
+            f"{course.eta.gpu_hours_at_worst} at worst; "
             f"{_count(course.eta.peak_nodes_out, 'node')} out at once at most", width, indent="  ")
     windows: dict[tuple[str, ...], list[str]] = {}
     for name, limit in sorted(plan.pools.items()):

@@ -65,8 +65,8 @@ def make_plan(
     if not chosen:
         raise _nobody(fleet, target)
     cohorts = _cohorts(chosen, target, matrices, optimize, progress)
-    if broken := tuple(broken_meanwhile(cohorts, matrices, accepted_names(target))):
-        raise ScheduleError(*broken)
+    if unborne := tuple(broken_meanwhile(cohorts, matrices, accepted_names(target))):
+        raise ScheduleError(*unborne)
     cohort_of = {name: c.id for c in cohorts for name in c.nodes}
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
     down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
@@ -90,10 +90,15 @@ def make_plan(
             bound_minutes=_bound(cohorts, nodes, schedule.pools), mixed=mixed or None,
         )
 
-    made = scheduled(like)
-    if like is None or not (unkept := verify_schedule(made, target.own_rollouts())):
-        return made
-    return scheduled(None, f"the batches of plan {like.digest[:15]} could not be kept: {unkept[0]}")
+    if like is None:
+        return scheduled(None)
+    unkept = f"the batches of plan {like.digest[:15]} could not be kept: "
+    try:
+        made = scheduled(like)
+    except ScheduleError as exc:
+        return scheduled(None, unkept + exc.diagnostics[0].summary)
+    broken = verify_schedule(made, target.own_rollouts())
+    return scheduled(None, unkept + broken[0]) if broken else made
 
 
 def finish(plan: Plan, seal: str) -> Plan:

@@ -31,7 +31,30 @@ def bound_minutes(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], po
     if sum(n.cohort in moving for n in nodes.values()) < 2:
         return 0       # one node waits for nobody
     made = build_timetable(_fleet(cohorts, nodes, pools), trials=0)
-    return made.lower_bound if isinstance(made, Timetable) else 0
+    by_pools = made.lower_bound if isinstance(made, Timetable) else 0
+    return max(by_pools, _by_failure_domains(cohorts, nodes, pools))
+
+
+def _by_failure_domains(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]
+                        ) -> int:
+    """Return the node-minutes of a failure domain against the room in it: of each pool, and of all that share it.
+
+    A batch has to keep the limit of every pool that it has nodes of; so all of a domain share its loosest limit.
+    """
+    minutes = {c.id: sum(s.minutes for s in c.steps) for c in cohorts}
+    work: dict[str, dict[str, int]] = {}
+    for node in nodes.values():
+        if node.failure_domain and minutes[node.cohort]:
+            here = work.setdefault(node.failure_domain, {})
+            here[node.pool] = here.get(node.pool, 0) + minutes[node.cohort]
+    most = 0
+    for here in work.values():
+        limits = {pool: pools[pool].max_unavailable_per_domain for pool in here}
+        known = [limit for limit in limits.values() if limit]
+        most = max([most, *(-(-here[pool] // limit) for pool, limit in limits.items() if limit)])
+        if len(known) == len(limits):
+            most = max(most, -(-sum(here.values()) // max(known)))
+    return most
 
 
 def _fleet(cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> Fleet:

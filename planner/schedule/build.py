@@ -10,8 +10,9 @@ from math import ceil
 from typing import NamedTuple
 
 from planner.model.target import RolloutPolicy
-from planner.schedule.classes import choose_canaries, split_staging, staging_warnings
+from planner.schedule.classes import canary_warnings, choose_canaries, split_staging, staging_warnings
 from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
+from planner.schedule.handover import cluster_wide
 from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
 from planner.schedule.phases import split_phases
@@ -75,13 +76,14 @@ def build_waves(
     batch_soak, soak = max(p.batch_soak_minutes for p in moving), max(p.soak_minutes for p in moving)
     clock = _Clock(nodes, cohort_of, pools)
     order = _Order(nodes, {c.id: c.hardware_class for c in cohorts}, policies, pools,
-                   make_ceilings(units, nodes, pools, policies), mixing, clock, like, alone=batch_soak > 0)
+                   make_ceilings(units, nodes, pools, policies), mixing, clock, like,
+                   rollout.not_before, alone=batch_soak > 0)
     phases = [order.of(phase) for phase in split_phases(units, nodes, cohorts)]
     waves = _make_waves([group for phase in phases for group in phase.groups],
                         {"staging": soak, "canary": soak, "batch": batch_soak}, clock)
     fit_windows(waves, nodes, pools)
     mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
-    warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves),
+    warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *cluster_wide(cohorts),
                 *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
     return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta, mixed=mixed)
@@ -144,6 +146,7 @@ class _Order:
     mixing: Mapping[str, Mapping[str, object]]
     clock: _Clock
     like: Plan | None
+    not_before: str | None
     alone: bool                        # every batch is a wave of its own
 
     def of(self, units: tuple[Unit, ...]) -> _Phase:
@@ -164,14 +167,14 @@ class _Order:
         return _Phase(
             groups=(("staging", self._packed(staging, key)), ("canary", self._packed(canaries, key)),
                     *(("batch", wave) for wave in grown)),
-            warnings=(*staging_warnings(staging, rest, nodes, self.class_of),
+            warnings=(*staging_warnings(staging, rest, nodes, self.class_of), *canary_warnings(rest, self.policies),
                       *_stuck_warnings(batches, nodes, self.ceilings, self.policies, begun)))
 
     def _packed(self, units: Iterable[Unit], key: Key) -> tuple[UnitBatch, ...]:
         return tuple(batch for found in self._meeting(units) for batch in pack(found, self.ceilings, key))
 
     def _meeting(self, units: Iterable[Unit]) -> tuple[tuple[Unit, ...], ...]:
-        return meeting(units, self.pools, lambda unit: self.clock.minutes(unit.nodes))
+        return meeting(units, self.pools, lambda unit: self.clock.minutes(unit.nodes), self.not_before)
 
 
 def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int], clock: _Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Literal
 
@@ -54,6 +54,14 @@ def staging_warnings(staging: Iterable[Unit], rest: Iterable[Unit], nodes: Mappi
             found.append(f"NVLink domain {unit.nvlink_domain} has staging nodes, so these move with them in the"
                          f" staging wave: {shown(others)}")
     return tuple(found)
+
+
+def canary_warnings(rest: Iterable[Unit], policies: Mapping[str, RolloutPolicy]) -> Iterator[str]:
+    """Yield which pools have no canary because somebody wrote so: nobody is asked before all of their nodes move."""
+    pools = sorted({pool for unit in rest for pool, _ in unit.pools if policies[pool].canary == 0})
+    if pools:
+        yield (f"canary: 0 for pool{'s' * (len(pools) > 1)} {shown(pools)}: no node goes first there, and nobody is "
+               "asked before the batches begin")
 
 
 def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str],

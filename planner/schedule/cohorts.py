@@ -293,10 +293,16 @@ def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
 
 
 def _running(state: State, steps: Iterable[Step]) -> State:
-    """Return the state with what is loaded as it will be: after a reboot the installed version runs."""
-    if not any(s.disruption in ("reboot", "module-reload") for s in steps):
-        return state
-    return {**state, **{loaded: state[name] for name in state if (loaded := f"loaded_{name}") in state}}
+    """Return the state with what is loaded as it will be.
+
+    After a reboot the installed version runs, and so does what others change: whoever replaces it loads it.
+    """
+    steps = tuple(steps)
+    if any(s.disruption in ("reboot", "module-reload") for s in steps):
+        moved = set(state)
+    else:
+        moved = {c.component for s in steps if s.handover for c in s.changes}
+    return {**state, **{loaded: state[name] for name in sorted(moved) if (loaded := f"loaded_{name}") in state}}
 
 
 def known_problems(start: State, goal: State, matrices: MatrixSet) -> tuple[KnownProblem, ...]:

@@ -14,7 +14,7 @@ from planner.matrix.conditions import ABSENT, holds, matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, Move, Proof, Release, State
 from planner.model.version import contains, newest, version_key
-from planner.schedule.plan import Change, Step, StepProof, StepRefresh
+from planner.schedule.plan import Change, Cohort, Step, StepProof, StepRefresh
 from planner.search.problem import Goal
 
 Changes = tuple[tuple[str, str, str], ...]
@@ -245,3 +245,12 @@ def undo_by_hand(step: Step, move: Move, before: State) -> tuple[Step, str]:
         "instructions": told or (f"planner knows no way back: {move.no_return or 'the matrices name none'}",),
         "proofs": _proofs(move, back, before)})
     return undo, fill_words(move.no_return, back) if not move.undo or move.no_return else ""
+
+
+def cluster_wide(cohorts: Iterable[Cohort]) -> Iterator[str]:
+    """Yield a sentence for every step that is made once for a whole cluster: what bounds nodes does not bound it."""
+    titles = dict.fromkeys(s.title for c in cohorts for s in c.steps
+                           if any(p.where == "cluster" for p in s.proofs or ()))
+    yield from (f"{title}: once for the whole cluster, so every node gets it with the first one, whatever canaries and "
+                "batches say; later nodes pass the step at once, and the plan takes less than it says"
+                for title in titles)

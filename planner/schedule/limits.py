@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from planner.diagnostics import Diagnostic
@@ -163,7 +163,7 @@ def make_ceilings(units: Iterable[Unit], nodes: Mapping[str, NodePlan], limits: 
     """
     units = tuple(units)
     moving = sorted({pool for u in units for pool, _ in u.pools})
-    problems = [p for pool in moving if (p := _pool_problem(pool, limits[pool])) is not None]
+    problems = [p for pool in moving if (p := _pool_problem(pool, limits[pool], policies[pool])) is not None]
     pools = {pool: limits[pool].max_unavailable - len(limits[pool].already_down) for pool in moving}
     down = Counter(nodes[n].failure_domain if n in nodes else (limit.down_domains or {}).get(n, "")
                    for limit in limits.values() for n in limit.already_down)
@@ -178,7 +178,11 @@ def make_ceilings(units: Iterable[Unit], nodes: Mapping[str, NodePlan], limits: 
         ceilings = Ceilings(pools=pools, failure_domains=domains, batch_max=batch_max)
         # The largest first: whoever follows its hint has made room for the others, too.
         largest = sorted(units, key=lambda u: (-len(u.nodes), u.nodes))
-        problems = [p for u in largest for p in _unit_problems(u, ceilings, limits, down)][:PROBLEMS_MAX]
+        too_large: dict[_TooLarge, list[Unit]] = {}
+        for unit in largest:
+            for found in _too_large(unit, ceilings, limits, down):
+                too_large.setdefault(found, []).append(unit)
+        problems = [_domains_problem(found, alike) for found, alike in too_large.items()][:PROBLEMS_MAX]
         if not problems:
             return ceilings
     raise ScheduleError(*problems)
@@ -191,14 +195,20 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(listed[:NAMES_SHOWN]) + more
 
 
-def _pool_problem(pool: str, limit: PoolLimit) -> Diagnostic | None:
-    down = limit.already_down
-    if limit.max_unavailable == 0:
+def _pool_problem(pool: str, limit: PoolLimit, policy: RolloutPolicy) -> Diagnostic | None:
+    down, skip = limit.already_down, f"or leave the pool as it is with pools: {{{pool}: {{skip: true}}}}"
+    if absolute(policy.max_unavailable, limit.nodes) == 0:
         return Diagnostic(
             code="nothing-may-move", subject=f"pool {pool}",
-            summary=f"max_unavailable and min_in_service together let no node of pool {pool} out of service",
-            hint="write max_unavailable: 1 or more (and a floor that spares as many), or leave the pool as it is with "
-                 f"pools: {{{pool}: {{skip: true}}}}")
+            summary=f"max_unavailable is {policy.max_unavailable}: no node of pool {pool} may leave service",
+            hint=f"write max_unavailable: 1 or more, {skip}", places=(("rollout", "max_unavailable"),))
+    if limit.max_unavailable == 0:
+        whole = f"all {limit.nodes} nodes" if limit.nodes > 1 else "the one node"
+        return Diagnostic(
+            code="nothing-may-move", subject=f"pool {pool}",
+            summary=f"min_in_service {policy.min_in_service} keeps {whole} of pool {pool} in service",
+            hint=f"write min_in_service: {limit.nodes - 1}{' or less' * (limit.nodes > 1)} for this pool, {skip}",
+            places=(("rollout", "min_in_service"),))
     if limit.max_unavailable > len(down):
         return None
     return Diagnostic(
@@ -216,25 +226,37 @@ def _domain_problem(domain: str, left: int, down: int) -> Diagnostic:
         hint=f"raise max_unavailable_per_domain to {1 + down}")
 
 
-def _unit_problems(unit: Unit, ceilings: Ceilings, limits: Mapping[str, PoolLimit],
-                   down: Counter[str]) -> list[Diagnostic]:
-    def problem(where: str, size: int, limit: int, key: str, needed: int) -> Diagnostic:
-        return Diagnostic(
-            code="nvlink-domain-too-large", subject=f"NVLink domain {unit.nvlink_domain}",
-            summary=f"NVLink domain {unit.nvlink_domain} moves as one: {size} nodes{where}, but only {limit} may move"
-                    " at once",
-            why=(f"its nodes: {shown(unit.nodes)}",), hint=f"raise {key} to {needed}")
+class _TooLarge(NamedTuple):
+    """Why an NVLink domain cannot move: it is larger than a limit that is left."""
 
-    found = [
-        problem(f" of pool {pool}", size, ceilings.pools[pool], "max_unavailable",
-                size + len(limits[pool].already_down))
-        for pool, size in unit.pools if size > ceilings.pools[pool]
-    ]
-    found += [
-        problem(f" in failure domain {domain}", size, most, "max_unavailable_per_domain", size + down[domain])
-        for domain, size in unit.failure_domains if size > (most := ceilings.failure_domains.get(domain, size))
-    ]
+    where: str
+    size: int
+    left: int
+    key: str                             # of the policy
+    needed: int
+
+
+def _too_large(unit: Unit, ceilings: Ceilings, limits: Mapping[str, PoolLimit], down: Counter[str]
+               ) -> Iterator[_TooLarge]:
+    for pool, size in unit.pools:
+        if size > (left := ceilings.pools[pool]):
+            yield _TooLarge(f" of pool {pool}", size, left, "max_unavailable", size + len(limits[pool].already_down))
+    for domain, size in unit.failure_domains:
+        if size > (left := ceilings.failure_domains.get(domain, size)):
+            yield _TooLarge(f" in failure domain {domain}", size, left, "max_unavailable_per_domain",
+                            size + down[domain])
     whole = min((ceilings.batch_max[p] for p, _ in unit.pools if p in ceilings.batch_max), default=len(unit.nodes))
     if len(unit.nodes) > whole:
-        found.append(problem("", len(unit.nodes), whole, "batch_max", len(unit.nodes)))
-    return found
+        yield _TooLarge("", len(unit.nodes), whole, "batch_max", len(unit.nodes))
+
+
+def _domains_problem(found: _TooLarge, units: list[Unit]) -> Diagnostic:
+    names = shown(unit.nvlink_domain for unit in units)
+    subject = f"NVLink domain{'s' * (len(units) > 1)} {names}"
+    each = "each moves" if len(units) > 1 else "moves"
+    return Diagnostic(
+        code="nvlink-domain-too-large", subject=subject,
+        summary=f"{subject} {each} as one: {found.size} nodes{found.where}, but only {found.left} may move at once",
+        why=(f"its nodes: {shown(units[0].nodes)}",) if len(units) == 1 else (
+            f"nodes of {units[0].nvlink_domain}: {shown(units[0].nodes)}",),
+        hint=f"raise {found.key} to {found.needed}", places=(("rollout", found.key),))

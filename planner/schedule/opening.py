@@ -39,3 +39,13 @@ def first_opening(plan: Plan) -> datetime:
     begin = datetime.fromisoformat(written) if written else SOME_MONDAY
     first = next((b for w in plan.waves for b in w.batches), None)
     return begin if first is None else opening(plan, first.nodes, begin, first.minutes) or begin
+
+
+def begins(plan: Plan) -> str:
+    """Say when a plan may begin, "" where nothing says: its earliest start, and the first window after it."""
+    written = plan.rollout.not_before
+    if not written or not plan.waves:
+        return ""
+    first = first_opening(plan)
+    window = f"; its first window opens {first.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC"
+    return f"begins at {written} at the earliest{window if first > datetime.fromisoformat(written) else ''}"

@@ -17,27 +17,34 @@ _ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
 Windows = frozenset[tuple[str, ...]]              # those of several pools; pools without windows are not among them
 
 
-def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Callable[[Unit], int]
-            ) -> tuple[tuple[Unit, ...], ...]:
+def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Callable[[Unit], int],
+            not_before: str | None) -> tuple[tuple[Unit, ...], ...]:
     """Return units in groups whose windows have room for the longest of them in common.
 
-    Pools of one group move side by side; groups follow each other, because a batch of both would never begin.
+    Pools of one group move side by side; groups follow each other, because a batch of both would never begin. The
+    group whose window opens first after ``not_before`` (of any week where that is None) comes first.
     """
     kinds: dict[Windows, list[Unit]] = {}
     for unit in units:
         kinds.setdefault(frozenset(w for pool, _ in unit.pools if (w := pools[pool].windows)), []).append(unit)
     if len(kinds) < 2:
         return tuple(tuple(found) for found in kinds.values())
+    begin = datetime.fromisoformat(not_before) if not_before else _ANY_WEEK
+    longest = {windows: max(map(minutes, found)) for windows, found in kinds.items()}
+
+    def opens(windows: Windows) -> tuple[bool, datetime, list[tuple[str, ...]]]:
+        at = common_start(sorted(windows), begin, longest[windows])
+        return (not windows, at or datetime.max.replace(tzinfo=UTC), sorted(windows))
+
     groups: list[tuple[Windows, int, list[Unit]]] = []
-    for windows, found in sorted(kinds.items(), key=lambda item: (not item[0], sorted(item[0]))):
-        longest = max(minutes(unit) for unit in found)
+    for windows in sorted(kinds, key=opens):
         for at, (known, most, members) in enumerate(groups):
-            both, either = known | windows, max(most, longest)
+            both, either = known | windows, max(most, longest[windows])
             if not windows or common_start(sorted(both), _ANY_WEEK, either) is not None:
-                groups[at] = both, either, [*members, *found]
+                groups[at] = both, either, [*members, *kinds[windows]]
                 break
         else:
-            groups.append((windows, longest, found))
+            groups.append((windows, longest[windows], kinds[windows]))
     return tuple(tuple(members) for _, _, members in groups)
 
 

@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = 
     "operators-driver-unpinned": (ubuntu(owner="operator"), {"driver": NEW}, {
         **PINNED, "gpu_operator_driver": "unpinned"}, ["is not pinned"]),
     "operators-driver-of-a-provider": (ubuntu(owner="operator"), {"driver": NEW}, {
-        "gpu_operator_driver": "provider"}, ["the provider's image"]),
+        "gpu_operator_driver": "provider"}, ["the provider manages the driver"]),
     "runfile-driver": (ubuntu(owner="runfile"), {"driver": NEW}, {}, ["owned by runfile"]),
     "vgpu-guest-before-its-host": (ubuntu(), {"vgpu_guest": "17.5"}, {"vgpu_host": "16.4", "vgpu_guest": "16.4"}, [
         "newer major release than the host's vGPU manager"]),
