@@ -110,9 +110,9 @@ def print_evidence(rollout: Rollout, state: RolloutState) -> None:
     cohorts = {name: cohort for cohort in rollout.plan.cohorts for name in cohort.nodes}
     shown = sorted(((n, s) for n, s in state.nodes.items() if s.state is not NodeState.PENDING),
                    key=lambda item: (item[1].state is NodeState.DONE, item[0]))
-    rows = [(name, status.state.value, change_of(cohorts[name]), status.verdict or "-",
-             str(rollout.state_dir / status.evidence) if status.evidence else "-")
-            for name, status in shown[:EVIDENCE_SHOWN]]
+    rows = [(name, status.state.value, change_of(cohorts[name]), status.gates or "-",
+             ", ".join(str(rollout.state_dir / place) for place in (status.evidence, status.canary_evidence) if place)
+             or "-") for name, status in shown[:EVIDENCE_SHOWN]]
     stream = sys.stdout if sys.stdout.isatty() else sys.stderr
     stream.write(format_table(("node", "state", "change", "gate", "evidence"), rows) + "\n")
     if len(shown) > EVIDENCE_SHOWN:
@@ -198,6 +198,8 @@ def status_document(rollout: Rollout) -> dict[str, Any]:
             "state": s.state.value, "wave": s.wave, "batch": s.batch, "phase": s.phase, "verdict": s.verdict,
             "reason": s.reason, "since": s.since, "unavailable": s.unavailable,
             "evidence": str(rollout.state_dir / s.evidence) if s.evidence else "", "differences": list(s.differences),
+            **({"canary": {"verdict": s.canary, "evidence": str(rollout.state_dir / s.canary_evidence)}}
+               if s.canary else {}),
         } for name, s in sorted(state.nodes.items())},
     }
 

@@ -145,12 +145,18 @@ def _after(rollout: Rollout) -> datetime:
 
 
 def _simulated(rollout: Rollout, simulate: str, rollout_name: str, clock: SystemClock | VirtualClock) -> dict[str, Any]:
-    from planner.execute.simulation import judge_simulated, read_scenario, read_simulated_state, scripted_runner
+    from planner.execute.simulation import (
+        judge_simulated,
+        judge_simulated_canary,
+        read_scenario,
+        read_simulated_state,
+        scripted_runner,
+    )
 
     runner = scripted_runner(rollout.plan, read_scenario(simulate), rollout=rollout_name, state_dir=rollout.state_dir,
                              sleep=clock.sleep)
     return {"runner": runner, "read_state": read_simulated_state, "gate_judge": judge_simulated,
-            "leftovers": NO_LEFTOVERS, "label": runner.label}
+            "canary_judge": judge_simulated_canary, "leftovers": NO_LEFTOVERS, "label": runner.label}
 
 
 def _real(plan: Plan, overlays: tuple[Path, ...]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ KINDS = ("roles", "library", "module_utils")
 PROBE_PATH = "files/probe.zip"
 # The controller's own judge, so that a play run by hand judges alike: standard library only, relative imports only.
 JUDGE_PATH = "module_utils/planner_gates"
-JUDGE_PARTS = ("__init__", "asked", "compare", "expect", "failures", "figures", "judge", "load", "node_findings",
-               "node_gpus", "node_links", "node_state", "pairs", "samples", "software", "software_expect", "statistics",
-               "verdicts")
+JUDGE_PARTS = ("__init__", "asked", "canary", "compare", "expect", "failures", "figures", "judge", "load",
+               "node_findings", "node_gpus", "node_links", "node_state", "pairs", "samples", "software",
+               "software_expect", "statistics", "verdicts")
 
 
 def load_assets() -> Mapping[str, bytes]:

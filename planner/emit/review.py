@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from planner.emit.fences import constraint
+from planner.schedule.canary import canary_sentences
 from planner.schedule.fences import NEW, OLD, fence_mark
 from planner.schedule.known import goal_problems
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
@@ -226,6 +227,9 @@ def _capacity(plan: Plan) -> Iterator[str]:
         if limit.windows:
             yield f"Nodes of {text(pool)} leave service only in: {text('; '.join(limit.windows))}."
             yield ""
+    for told in canary_sentences(plan):
+        yield f"Before it goes back, {text(told)}."
+        yield ""
     left = "; `on_failure: rollback` is left to a person, see below" if rules.on_failure == "rollback" else ""
     yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will halt{left}. "
            f"A drain is waited for {hours(rules.drain_timeout_minutes)}, "

@@ -22,11 +22,13 @@ from planner.execute.lock import RolloutLock
 from planner.execute.progress import Reporter, SilentReporter
 from planner.execute.states import TRANSITIONS, Event, NodeState, RolloutState, fold, start_state
 from planner.execute.store import Conflict, Store
-from planner.execute.verdicts import GateJudge, GateRulings
+from planner.execute.verdicts import CanaryJudge, GateJudge, GateRulings
 from planner.execute.wave import slower
+from planner.gates.canary import canary_verdict
 from planner.gates.judge import judge_gate
 from planner.runner.leftovers import Leftover, end_leftovers, wait_for_leftovers
 from planner.runner.port import HostOutcome, PlaybookRunner, RunResult
+from planner.schedule.canary import canary_commands
 from planner.schedule.plan import Cohort
 
 LEFTOVERS_WAIT_S = 60      # a task under way when a controller died ends by itself; after that it is ended
@@ -64,7 +66,7 @@ class Engine:
                  read_state: ReadState, reporter: Reporter | None = None, interrupts: Interrupts | None = None,
                  canary_only: bool = False, ignored: frozenset[str] = frozenset(),
                  leftovers: Leftovers | None = None, nonce: Callable[[], str] = lambda: secrets.token_hex(16),
-                 gate_judge: GateJudge = judge_gate) -> None:
+                 gate_judge: GateJudge = judge_gate, canary_judge: CanaryJudge = canary_verdict) -> None:
         """Wire the engine.
 
         Args:
@@ -81,13 +83,15 @@ class Engine:
             leftovers: Looks for processes of an earlier run here.
             nonce: Fresh randomness for each call's gates.
             gate_judge: Judges every gate's report again, whatever the bundle's module says of it.
+            canary_judge: The same for the site's own command.
         """
         self._setting, self._plan = setting, setting.plan
         self._store, self._lock, self._runner, self._clock = store, lock, runner, clock
         self._read_state, self._reporter = read_state, reporter or SilentReporter()
         self._interrupts, self._canary_only = interrupts or Interrupts(), canary_only
         self._ignored, self._leftovers, self._nonce = ignored, leftovers or Leftovers(), nonce
-        self._gate_judge = gate_judge
+        self._gate_judge, self._canary_judge = gate_judge, canary_judge
+        self._canaries = canary_commands(self._plan)
         self._cohorts: dict[str, Cohort] = {n: cohort for cohort in self._plan.cohorts for n in cohort.nodes}
         self._state = start_state(self._plan)
         self._hash = ""
@@ -174,7 +178,8 @@ class Engine:
                                 acknowledge=self._unrecorded())
         listener = Listener(self._setting.state_dir, act, seq, self._heard, GateRulings(
             cohorts={name: self._cohorts[name] for name in act.nodes}, nonce=nonce, judge=self._gate_judge,
-            before=self._before))
+            before=self._before, canary_judge=self._canary_judge,
+            canaries={name: self._canaries[name] for name in act.nodes if name in self._canaries}))
         result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
         self._conclude(act, result, listener)
 
@@ -186,20 +191,22 @@ class Engine:
         return {"slower": lost} if lost else {}
 
     def _last_gate(self, node: str) -> str:
-        place = self._state.nodes[node].evidence
-        try:
-            return (self._setting.state_dir / place).read_text(encoding="utf-8") if place else ""
-        except OSError:
-            return ""
+        """Return the report of a node's last gate, "" where there is none that is what the journal noted."""
+        status = self._state.nodes[node]
+        return self._kept(status.evidence, status.evidence_digest)
 
     def _before(self, node: str) -> str:
         """Return a node's report from before the change, "" where there is none that is what the journal noted."""
         status = self._state.nodes.get(node)
+        return self._kept(baseline_place(node), status.baseline) if status is not None else ""
+
+    def _kept(self, place: str, noted: str) -> str:
+        """Return a text that was kept as evidence, "" unless it still has the digest that the journal noted."""
         try:
-            text = (self._setting.state_dir / baseline_place(node)).read_text(encoding="utf-8")
-        except OSError:
+            text = (self._setting.state_dir / place).read_text(encoding="utf-8") if place else ""
+        except (OSError, ValueError):
             return ""
-        return text if status is not None and status.baseline == digest(text.encode()) else ""
+        return text if noted and noted == digest(text.encode()) else ""
 
     def _conclude(self, act: Act, result: RunResult, listener: Listener) -> None:
         ended = {"kind": "call-ended", "wave": act.wave, "batch": act.batch,
@@ -228,7 +235,8 @@ class Engine:
         while True:
             self._refresh()
             judged = {name: judge(act, name, self._state.nodes[name], self._cohorts[name], result, listener.heard,
-                                  self._read_state, self._ignored) for name in act.nodes}
+                                  self._read_state, self._ignored, canary=name in self._canaries)
+                      for name in act.nodes}
             entries = [self._node(act, name, data) for name, data in judged.items()
                        if (self._state.nodes[name].state, Event(data["event"])) in TRANSITIONS]
             try:

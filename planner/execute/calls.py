@@ -17,7 +17,7 @@ from planner.execute.decide import Act
 from planner.execute.fences import unfence_variables
 from planner.execute.predict import at_goal, differences
 from planner.execute.states import PHASE_GROUPS, Event, NodeStatus
-from planner.execute.verdicts import QUICK, GateRulings
+from planner.execute.verdicts import QUICK, STANDARD, GateRulings, Ruling
 from planner.gates.judge import FAIL, PASS
 from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
 from planner.schedule.plan import Cohort, Plan
@@ -27,6 +27,8 @@ LEASE_TASK = "Check who this machine is, and who may act on it"
 GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
 BASELINE_TASK = "Run the baseline gate"
+CANARY_TASK = "Run the site's own command"
+CANARY_VERDICT_TASK = "Judge the site's own command"
 HANDOVER_TASK = "Stop for what is left to people"
 PROOF_TASKS = frozenset({"Read what steps by other hands leave on the node",
                          "Read what steps by other hands leave in the cluster"})
@@ -63,6 +65,7 @@ class Heard:
     marks: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     verdicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     reports: dict[str, str] = field(default_factory=dict)
+    canaries: dict[str, tuple[str, str]] = field(default_factory=dict)      # report, and what came instead of one
     phases: dict[str, str] = field(default_factory=dict)
     proofs: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)     # what the probe does not see
 
@@ -98,6 +101,7 @@ def _groups(plan: Plan, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 def _limit_s(plan: Plan, act: Act) -> int:
     minutes = next((b.minutes for w in plan.waves for b in w.batches if b.id == act.batch and w.id == act.wave), 0)
+    # The minutes of a batch are those of its steps and of the site's own command, which is waited for to its end.
     drain = plan.rollout.drain_timeout_minutes if act.call == "change" else 0
     return 60 * (drain + max(_LIMIT_LEAST_MINUTES, minutes * _LIMIT_FACTOR))
 
@@ -110,6 +114,7 @@ class Listener:
         self.heard = Heard()
         self._state_dir, self._act, self._seq, self._write = state_dir, act, seq, write
         self._rulings, self._gates = rulings, 0
+        self._passed: set[str] = set()      # nodes whose standard gate has passed in this call
 
     def hear(self, event: HostEvent) -> None:
         """Take one event."""
@@ -133,20 +138,42 @@ class Listener:
             self._baseline(event)
         elif event.task == VERDICT_TASK:
             self._gate(event)
+        elif event.task == CANARY_TASK:
+            heard.canaries[event.host] = (str(event.result.get("stdout") or ""),
+                                          str(event.result.get("stderr") or event.result.get("msg") or ""))
+        elif event.task == CANARY_VERDICT_TASK:
+            self._canary(event)
 
     def _gate(self, event: HostEvent) -> None:
         report = self.heard.reports.pop(event.host, "")
         ruling = self._rulings.rule(event.host, report, event.result)
         verdict, reasons = ruling.verdict, ruling.reasons
-        # A quick gate lets the steps go on; what a node is given back on is the standard one alone.
-        self.heard.verdicts[event.host] = ("", ("only a quick gate was heard",)) \
-            if (verdict, ruling.profile) == (PASS, QUICK) else (verdict, reasons)
+        # A quick gate lets the steps go on; what a node is given back on is the standard one, and, where there is one,
+        # the site's own command.
+        missing = "only a quick gate was heard" if ruling.profile == QUICK else \
+            "the site's own command was not heard" if event.host in self._rulings.canaries else ""
+        self.heard.verdicts[event.host] = ("", (missing,)) if verdict == PASS and missing else (verdict, reasons)
+        if (verdict, ruling.profile) == (PASS, STANDARD):
+            self._passed.add(event.host)
+        else:
+            self._passed.discard(event.host)
+        self._keep("gate", event.host, report, ruling)
+
+    def _canary(self, event: HostEvent) -> None:
+        report, said = self.heard.canaries.pop(event.host, ("", ""))
+        ruling = self._rulings.rule_canary(event.host, report, said, event.result)
+        if event.host in self._passed:
+            self.heard.verdicts[event.host] = (ruling.verdict, ruling.reasons)
+        self._keep("canary", event.host, report, ruling)
+
+    def _keep(self, kind: str, host: str, report: str, ruling: Ruling) -> None:
+        """Keep a report as evidence, and write what it was worth."""
         self._gates += 1
-        place = f"evidence/{event.host}-{self._seq}-{self._gates}.json"
+        place = f"evidence/{host}-{self._seq}-{self._gates}.json"
         _write_file(self._state_dir / place, report)
         told = {"code": ruling.code} if ruling.code not in ("", "OK") else {}
-        self._write({"kind": "gate", "node": event.host, "data": {
-            "verdict": verdict, "reasons": list(reasons), "profile": ruling.profile, "evidence": place,
+        self._write({"kind": kind, "node": host, "data": {
+            "verdict": ruling.verdict, "reasons": list(ruling.reasons), "profile": ruling.profile, "evidence": place,
             "digest": digest(report.encode()), **told, **({"notes": list(ruling.notes)} if ruling.notes else {}),
             **({"again": True} if ruling.again else {})}})
 
@@ -182,8 +209,11 @@ def _write_file(path: Path, text: str) -> None:
 
 
 def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunResult, heard: Heard,
-          read_state: ReadState, ignored: frozenset[str]) -> dict[str, Any]:
-    """Return what a call's end means for one node, as a journal entry's data: event, reason and what goes with it."""
+          read_state: ReadState, ignored: frozenset[str], *, canary: bool = False) -> dict[str, Any]:
+    """Return what a call's end means for one node, as a journal entry's data: event, reason and what goes with it.
+
+    ``canary`` tells whether the site's own command belongs to the node's gate.
+    """
     outcome = result.hosts.get(node, HostOutcome.NOT_RUN)
     if outcome in (HostOutcome.UNREACHABLE, HostOutcome.NOT_RUN):
         failure = result.failures.get(node)
@@ -192,7 +222,7 @@ def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunRe
     if outcome is HostOutcome.FAILED:
         return _failed(act, node, result.failures.get(node), heard)
     if act.call == "preflight":
-        return _compared(node, status, cohort, heard, read_state, ignored)
+        return _compared(node, status, cohort, heard, read_state, ignored, canary=canary)
     if act.call == "undrain":
         return {"event": Event.UNDRAINED.value}
     verdict, reasons = heard.verdicts.get(node, ("", ()))
@@ -225,7 +255,7 @@ def _failed(act: Act, node: str, failure: HostEvent | None, heard: Heard) -> dic
 
 
 def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_state: ReadState,
-              ignored: frozenset[str]) -> dict[str, Any]:
+              ignored: frozenset[str], *, canary: bool) -> dict[str, Any]:
     if node not in heard.facts:
         return {"event": Event.TASK_FAILED.value, "reason": "its facts were not read again"}
     try:
@@ -235,8 +265,9 @@ def _compared(node: str, status: NodeStatus, cohort: Cohort, heard: Heard, read_
     marks = heard.marks.get(node, {})
     begun = any(step.id in marks for step in cohort.steps)
     # The node's own mark tells of a gate that the journal missed; it never outweighs what the journal has.
-    gated = isinstance(marks.get("gate"), Mapping) and marks["gate"].get("verdict") == PASS \
-        and status.verdict in ("", PASS)
+    mark = marks["gate"] if isinstance(marks.get("gate"), Mapping) else {}
+    gated = mark.get("verdict") == PASS and status.verdict in ("", PASS) and (not canary or (
+        mark.get("canary") == PASS and status.canary in ("", PASS)))
     if at_goal(cohort, found) and (gated or not (status.started or begun)):
         return {"event": (Event.AT_GOAL_GATED if gated else Event.AT_GOAL).value, "reason": "already at its goal"}
     started = status.started or begun

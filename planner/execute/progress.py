@@ -76,9 +76,10 @@ class LineReporter:
         text = ""
         if kind == "call-started":
             text = f"{data['batch']} {data['call']}: {' '.join(data['nodes'])}" if data.get("batch") else ""
-        elif kind == "gate":
+        elif kind in ("gate", "canary"):
             reasons = "; ".join(data.get("reasons") or ())
-            text = f"{data['node']} gate: {data['verdict']}" + (f" ({reasons})" if reasons else "")
+            text = f"{data['node']} {'own command' if kind == 'canary' else kind}: {data['verdict']}" + (
+                f" ({reasons})" if reasons else "")
         elif kind == "node" and data.get("state") not in ("change-required", "undrain-required"):
             text = f"{data['node']} {data['state']}" + (f": {data['reason']}" if data.get("reason") else "")
         elif kind == "waiting":
@@ -168,5 +169,5 @@ def nodes_table(nodes: list[tuple[str, Any]]) -> Table:
         table.add_column(name, overflow="fold")
     for name, status in nodes:
         table.add_row(name, status.wave, Text(status.state.value, style=_STYLES.get(status.state, "cyan")),
-                      status.phase or "-", status.verdict or "-", status.reason or "-")
+                      status.phase or "-", status.gates or "-", status.reason or "-")
     return table

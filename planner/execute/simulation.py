@@ -16,6 +16,7 @@ from planner.execute.predict import FOLLOWS_AFTER_REBOOT
 from planner.execute.states import moving_nodes
 from planner.gates.judge import FAIL, PASS
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedFleet, SimulatedNode
+from planner.schedule.canary import canary_commands
 from planner.schedule.plan import Plan
 
 FLEET_FILE = "simulated-fleet.json"
@@ -34,11 +35,11 @@ class Scenario:
 
 def fleet_of(plan: Plan) -> SimulatedFleet:
     """Return the fleet a plan expects to find."""
-    moving = moving_nodes(plan)
+    moving, commands = moving_nodes(plan), canary_commands(plan)
     return SimulatedFleet({
         name: SimulatedNode(state={k: list(v) for k, v in cohort.start.items()}, steps=[
             {"id": step.id, "disruption": step.disruption, "changes": [dump_model(c) for c in step.changes]}
-            for step in cohort.steps])
+            for step in cohort.steps], canary=list(commands[name][0]) if name in commands else [])
         for cohort in plan.cohorts for name in cohort.nodes if name in moving
     })
 
@@ -89,10 +90,19 @@ def judge_simulated(text: str, request: Mapping[str, Any], *_: object) -> dict[s
 
     Still it must be of this run and this node, and say itself that it is simulated: a real one never passes here.
     """
+    return _believed(text, request, ("nonce", "host", "profile"))
+
+
+def judge_simulated_canary(text: str, request: Mapping[str, Any], said: str = "") -> dict[str, Any]:
+    """Judge what came of a simulated command, in place of ``canary_verdict``: nothing ran, and a pass says so."""
+    return _believed(text, request, ("nonce", "host", "argv"))
+
+
+def _believed(text: str, request: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     report = json.loads(text) if text else {}
     if not report.get("simulated"):
         return {"outcome": FAIL, "reasons": ["a real node answered in a simulation"]}
-    unlike = [key for key in ("nonce", "host", "profile") if report.get(key) != request.get(key)]
+    unlike = [key for key in keys if report.get(key) != request.get(key)]
     if unlike:
         return {"outcome": FAIL, "reasons": [f"the simulated report is of another {key}" for key in unlike]}
     verdict = str(report.get("verdict"))

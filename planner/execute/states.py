@@ -129,9 +129,17 @@ class NodeStatus:
     phase: str = ""                    # the last phase heard of
     verdict: str = ""                  # of the last gate
     evidence: str = ""                 # where the last gate's report lies, relative to the state directory
+    evidence_digest: str = ""          # of that report, as it was when it was heard
+    canary: str = ""                   # verdict on the site's own command, the last time that it ran
+    canary_evidence: str = ""          # where its report lies
     baseline: str = ""                 # digest of the report from before the change
     differences: tuple[Mapping[str, str], ...] = ()
     since: str = ""
+
+    @property
+    def gates(self) -> str:
+        """What the last gate said and, where one ran, the site's own command; "" before any."""
+        return f"{self.verdict}, own command {self.canary}" if self.canary else self.verdict
 
     @property
     def unavailable(self) -> bool:
@@ -214,7 +222,13 @@ def _phase(status: NodeStatus, entry: Entry) -> NodeStatus:
 
 
 def _gate(status: NodeStatus, entry: Entry) -> NodeStatus:
-    return replace(status, verdict=str(entry.data.get("verdict", "")), evidence=str(entry.data.get("evidence", "")))
+    return replace(status, verdict=str(entry.data.get("verdict", "")), evidence=str(entry.data.get("evidence", "")),
+                   evidence_digest=str(entry.data.get("digest", "")))
+
+
+def _canary(status: NodeStatus, entry: Entry) -> NodeStatus:
+    return replace(status, canary=str(entry.data.get("verdict", "")),
+                   canary_evidence=str(entry.data.get("evidence", "")))
 
 
 def _baseline(status: NodeStatus, entry: Entry) -> NodeStatus:
@@ -251,7 +265,7 @@ def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus])
 
 
 _NODE_FACTS: Final[Mapping[str, Callable[[NodeStatus, Entry], NodeStatus]]] = {
-    "phase": _phase, "gate": _gate, "baseline": _baseline, "lease-released": _released,
+    "phase": _phase, "gate": _gate, "canary": _canary, "baseline": _baseline, "lease-released": _released,
 }
 _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, NodeStatus]], RolloutState]]] = {
     "rollout-opened": lambda state, entry, nodes: replace(state, opened=True),

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.emit.render import expectations
+from planner.emit.expect import expectations
+from planner.gates.canary import canary_verdict
 from planner.gates.judge import FAIL, INCONCLUSIVE, PASS, judge_gate
+from planner.schedule.canary import Command
 from planner.schedule.plan import Cohort
 
 STANDARD, QUICK = "standard", "quick"
@@ -20,6 +22,8 @@ Attempt = tuple[str, Mapping[str, Any]]     # report and request
 # Report, request, report from before the change, earlier attempts in; ``outcome``, ``reasons`` and ``notes`` out, as
 # ``planner.gates.judge.judge_gate``.
 GateJudge = Callable[[str, Mapping[str, Any], str, Sequence[Attempt]], Mapping[str, Any]]
+# Report, request, what came instead of a report in; the same out, as ``planner.gates.canary.canary_verdict``.
+CanaryJudge = Callable[[str, Mapping[str, Any], str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,16 @@ class GateRulings:
         nonce: This call's own; a report with another one is of another run.
         judge: The judge; a simulation, which runs no kernel, brings its own.
         before: Node -> its report from before the change, "" where there is none.
+        canaries: Node -> the site's own command that follows its standard gate; the others have none.
+        canary_judge: Judges what came of that.
     """
 
     cohorts: Mapping[str, Cohort]
     nonce: str
     judge: GateJudge = judge_gate
     before: Callable[[str], str] = lambda _: ""
+    canaries: Mapping[str, Command] = field(default_factory=dict)
+    canary_judge: CanaryJudge = canary_verdict
     _earlier: dict[str, list[Attempt]] = field(default_factory=dict)    # node -> attempts at the gate at hand
     _next: dict[str, int] = field(default_factory=dict)     # node -> place of its first step still without quick gate
 
@@ -73,20 +81,32 @@ class GateRulings:
         if attempt != len(self._earlier.get(host, ())) + 1:
             self._earlier[host] = []        # the first attempt at another gate, or none that was announced
         profile, own = self._own(host, report)
-        said = str(told.get("outcome", "")) if told.get("outcome") in _WORST_FIRST else INCONCLUSIVE
-        verdict = min(said, str(own["outcome"]), key=_WORST_FIRST.index)
-        reasons = [str(reason) for reason in own["reasons"]] if own["outcome"] == verdict else []
-        if said == verdict:
-            reasons += [text for text in map(str, told.get("reasons") or ()) if text not in reasons]
-        if said != own["outcome"]:
-            reasons.append(f"the bundle's judge said {said}, judged again by this controller it is {own['outcome']}")
+        verdict, reasons = _worse(own, told)
         again = bool(told.get("retry_after_s")) and len(self._earlier.get(host, ())) < ATTEMPTS_MOST
         if again and "request" in own:
             self._earlier.setdefault(host, []).append((report, own["request"]))
         else:
             self._earlier.pop(host, None)
-        return Ruling(verdict=verdict, reasons=tuple(reasons) if verdict != PASS else (), profile=profile,
-                      code=str(own.get("code", "")), notes=tuple(map(str, own.get("notes", ()))), again=again)
+        return Ruling(verdict=verdict, reasons=reasons, profile=profile, code=str(own.get("code", "")),
+                      notes=tuple(map(str, own.get("notes", ()))), again=again)
+
+    def rule_canary(self, host: str, report: str, said: str, told: Mapping[str, Any]) -> Ruling:
+        """Judge what came of the site's own command again; one that the plan does not have is no pass.
+
+        Args:
+            host: Name in the inventory.
+            report: What the probe printed on the node.
+            said: What came instead.
+            told: Result of the bundle's module.
+        """
+        own: Mapping[str, Any] = {"outcome": FAIL, "reasons": ("the plan has no command for this node",)}
+        if host in self.canaries:
+            argv, minutes = self.canaries[host]
+            request = {"argv": list(argv), "seconds": minutes * 60, "host": host, "nonce": f"{self.nonce}-canary"}
+            own = _trusted(lambda: self.canary_judge(report, request, said), request)
+        verdict, reasons = _worse(own, told)
+        return Ruling(verdict=verdict, reasons=reasons, profile=STANDARD, code=str(own.get("code", "")),
+                      notes=tuple(map(str, own.get("notes", ()))))
 
     def _own(self, host: str, report: str) -> tuple[str, Mapping[str, Any]]:
         """Return the report's profile and our judgement.
@@ -117,13 +137,31 @@ class GateRulings:
         return {"profile": profile, "nonce": nonce, "host": host, "attempt": attempt, "expect": expect}
 
     def _judged(self, host: str, report: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            found = self.judge(report, request, self.before(host), tuple(self._earlier.get(host, ())))
-            outcome = found["outcome"] if found["outcome"] in _WORST_FIRST else INCONCLUSIVE
-            return {"outcome": outcome, "reasons": tuple(found["reasons"]), "code": found.get("code", ""),
-                    "notes": tuple(found.get("notes", ())), "request": request}
-        except Exception as exc:  # a node's text must not end the controller
-            return {"outcome": FAIL, "reasons": (f"its report cannot be judged: {type(exc).__name__}: {exc}",)}
+        return _trusted(lambda: self.judge(report, request, self.before(host), tuple(self._earlier.get(host, ()))),
+                        request)
+
+
+def _worse(own: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return the worse of our own verdict and the bundle's, and why it is no pass."""
+    said = str(told.get("outcome", "")) if told.get("outcome") in _WORST_FIRST else INCONCLUSIVE
+    verdict = min(said, str(own["outcome"]), key=_WORST_FIRST.index)
+    reasons = [str(reason) for reason in own["reasons"]] if own["outcome"] == verdict else []
+    if said == verdict:
+        reasons += [text for text in map(str, told.get("reasons") or ()) if text not in reasons]
+    if said != own["outcome"]:
+        reasons.append(f"the bundle's judge said {said}, judged again by this controller it is {own['outcome']}")
+    return verdict, tuple(reasons) if verdict != PASS else ()
+
+
+def _trusted(judge: Callable[[], Mapping[str, Any]], request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a judge says, in the one form that is gone by; a judge that fails has not passed anything."""
+    try:
+        found = judge()
+        outcome = found["outcome"] if found["outcome"] in _WORST_FIRST else INCONCLUSIVE
+        return {"outcome": outcome, "reasons": tuple(found["reasons"]), "code": found.get("code", ""),
+                "notes": tuple(found.get("notes", ())), "request": request}
+    except Exception as exc:  # a node's text must not end the controller
+        return {"outcome": FAIL, "reasons": (f"its report cannot be judged: {type(exc).__name__}: {exc}",)}
 
 
 def _attempt_of(report: str) -> int:

@@ -1,4 +1,4 @@
-"""NCCL over two nodes while a fleet is half upgraded, and the user's own command: whom to pair, and whom to blame.
+"""NCCL over two nodes while a fleet is half upgraded: whom to pair, and whom to blame.
 
 Pure, and standard library only. A pair that fails blames nobody: its partner is swapped first, then the old nodes are
 tried with each other, then another upgraded one, and only then is a verdict given.
@@ -176,22 +176,3 @@ def _rank(node: str, report: Any, request: Mapping[str, Any]) -> GateResult:
         code = {"timeout": "NCCL_HANG", "hung": "GATE_HUNG_D", "skip": "PART_MISSING", "busy": "ENV_FOREIGN_PROCESS",
                 "inconclusive": "MEMORY_SHORT"}.get(status, "UNKNOWN_CODE")
     return GateResult(GATE, node, code, (words,))
-
-
-# --- the user's own command ---------------------------------------------------------------------------------------
-
-def judge_canary(report: Any, host: str) -> list[GateResult]:
-    """Judge what ``planner.probe.canary`` saw: exit status 0 is a pass, nothing else is."""
-    return guarded("canary", host, lambda: [_canary(report, host)])
-
-
-def _canary(report: Mapping[str, Any], host: str) -> GateResult:
-    status, code = report["status"], report["exit_code"]
-    tail = str(report.get("stderr") or report.get("stdout") or "").strip()[-400:]
-    if status == "ok" and type(code) is int:
-        words = f"exit status {code} after {report.get('seconds')} s"
-        evidence = (words,) if code == 0 or not tail else (words, tail)
-        return GateResult("canary", host, "OK" if code == 0 else "CANARY_FAILED", evidence)
-    words = str(report.get("reason") or status)
-    known = {"timeout": "GATE_TIMEOUT", "hung": "GATE_HUNG_D", "error": "CANARY_FAILED"}
-    return GateResult("canary", host, known.get(str(status), "UNKNOWN_CODE"), (words, tail) if tail else (words,))

@@ -14,6 +14,10 @@ from planner.model.window import parse_window
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9._*?+-]{0,99}")
 MINUTES_MAX = 525_600      # a year: what is longer is a slip, and overflows a calendar sooner or later
+CANARY_MINUTES = 15        # unless the target says otherwise
+CANARY_MINUTES_MAX = 1440  # the longest that the probe waits
+CANARY_WORD_BYTES = 131_071    # Linux takes no longer argument
+CANARY_BYTES = 1 << 20     # of all arguments; Linux takes a quarter of the stack, 2 MiB
 
 Minutes = Annotated[int, Field(ge=0, le=MINUTES_MAX)]
 
@@ -51,6 +55,8 @@ class RolloutPolicy(Document):
     not_before: str | None = None                 # ISO 8601 with time zone
     windows: tuple[str, ...] = ()                 # weekly: "Sat,Sun 02:00-06:00 Europe/Berlin"; empty: at any time
     fence: bool | None = None                     # mark the halves of a mixed communication domain; unless false: yes
+    canary_command: tuple[str, ...] | None = None    # the site's own, argv: on each node, after its standard gate
+    canary_command_timeout_minutes: int | None = Field(None, ge=1, le=CANARY_MINUTES_MAX)    # unless written: 15
 
     @field_validator("not_before", mode="before")
     @classmethod
@@ -71,6 +77,28 @@ class RolloutPolicy(Document):
     def _weekly(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             parse_window(text)
+        return value
+
+    @field_validator("canary_command", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        """Refuse a line for a shell: who would take it apart, and how?"""
+        if value is not None and not (isinstance(value, list | tuple) and value
+                                      and all(isinstance(word, str) for word in value)):
+            raise ValueError('it is no list of texts such as ["/opt/site/smoke-test", "--all"]')
+        return value
+
+    @field_validator("canary_command")
+    @classmethod
+    def _argv(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Refuse what no system could start: after a reboot and a gate is a bad time to learn it."""
+        for number, word in enumerate(value or ()):
+            if "\0" in word or any("\ud800" <= sign <= "\udfff" for sign in word):
+                raise ValueError(f"argument {number} has a character that no command line takes")
+            if len(word.encode()) > CANARY_WORD_BYTES:
+                raise ValueError(f"argument {number} is longer than the {CANARY_WORD_BYTES} bytes that Linux takes")
+        if value is not None and (not value[0] or sum(len(word.encode()) + 1 for word in value) > CANARY_BYTES):
+            raise ValueError("the command has no name" if not value[0] else f"longer than {CANARY_BYTES} bytes in all")
         return value
 
     @field_validator("max_unavailable", "max_unavailable_per_domain", "min_in_service", "failure_budget", "canary",

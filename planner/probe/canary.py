@@ -18,12 +18,12 @@ KEPT_BYTES = 32768          # of each stream, from its beginning and from its en
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Return ``planner.canary/1``: what ``run_canary`` returns, with ``host``.
+    """Return ``planner.canary/1``: what ``run_canary`` returns, with ``host`` and ``nonce`` of the request.
 
     Args:
-        request: ``argv`` (list of texts), ``seconds`` (900) and ``host``.
+        request: ``argv`` (list of texts), ``seconds`` (900), ``host`` and ``nonce``.
     """
-    base = {"schema": SCHEMA, "host": str(request.get("host", ""))}
+    base = {"schema": SCHEMA, "host": str(request.get("host", "")), "nonce": str(request.get("nonce", ""))}
     argv, seconds = request.get("argv"), request.get("seconds", SECONDS)
     if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
         return dict(base, argv=[], exit_code=None, status="error", reason="argv is no list of texts")
@@ -68,8 +68,9 @@ def run_canary(argv: list[str], seconds: float) -> dict[str, Any]:
     if not argv:
         return dict(answer, status="error", reason="no command")
     try:
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, start_new_session=True,
+        # Whatever the node's locale is, the command gets the bytes that the target has.
+        child = subprocess.Popen([word.encode() for word in argv], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                  preexec_fn=lambda: die_with(parent))
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         return dict(answer, status="error", reason=str(exc))

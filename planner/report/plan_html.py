@@ -10,6 +10,7 @@ from planner.report.charts import timeline_svg
 from planner.report.crossed import crossed
 from planner.report.plan_view import basis
 from planner.report.style import STYLE
+from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins
@@ -188,6 +189,7 @@ def _capacity(plan: Plan, course: Forecast) -> Iterator[str]:
              text(_few(p.already_down)) or "–") for name, p in sorted(plan.pools.items())]
     yield from table(("pool", "nodes", "may be out", "out at most", "per failure domain", "down already"), rows,
                      numbers=(1, 2, 3, 4))
+    yield from (f"<p>Before it goes back, {text(told)}.</p>" for told in canary_sentences(plan))
     yield "</section>"
 
 

@@ -12,6 +12,7 @@ from planner.report.crossed import crossed
 from planner.report.layout import Columns, shortened, wrapped
 from planner.report.text import Text
 from planner.report.timeline import ASCII, UNICODE, timeline_lines
+from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins, has_windows
@@ -170,6 +171,8 @@ def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:
             windows.setdefault(limit.windows, []).append(name)
     for times, names in windows.items():
         yield from wrapped(f"nodes of {', '.join(names)} leave service only in: {'; '.join(times)}", width, indent="  ")
+    for told in canary_sentences(plan):
+        yield from wrapped(told, width, indent="  ")
 
 
 def _gains(plan: Plan, width: int) -> Iterator[Text]:

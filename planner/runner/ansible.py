@@ -242,7 +242,7 @@ def _private_directory(request: RunRequest, run_id: str) -> Iterator[Path]:
 def mark_unsafe(value: Any) -> Any:
     """Return plain values in which every text that could start a template is one no more."""
     if isinstance(value, str):
-        return _UnsafeText(value) if "{" in value else value
+        return _UnsafeText(value) if "{" in value or value.startswith("#jinja2:") else value
     if isinstance(value, Mapping):
         return {str(key): mark_unsafe(item) for key, item in value.items()}
     return [mark_unsafe(item) for item in value] if isinstance(value, list | tuple) else value

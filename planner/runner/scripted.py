@@ -19,6 +19,8 @@ LEASE_TASK = "Check who this machine is, and who may act on it"
 HANDOVER_TASK = "Stop for what is left to people"
 GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
+CANARY_TASK = "Run the site's own command"
+CANARY_VERDICT_TASK = "Judge the site's own command"
 RELEASE = "release.yml"
 
 _SECONDS = {"preflight": (5, 20), "prefetch": (20, 120), "drain": (10, 600), "baseline": (20, 60), "change": (60, 300),
@@ -33,8 +35,8 @@ class SimulatedCrash(BaseException):
 class Fault:
     """Something that goes wrong on a node in a phase.
 
-    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | lost | drift | crash | handover. ``times``:
-    how often it strikes, 0 for always. ``drift`` sets ``component`` to ``value`` before the facts are read;
+    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | canary-fail | lost | drift | crash | handover.
+    ``times``: how often it strikes, 0 for always. ``drift`` sets ``component`` to ``value`` before the facts are read;
     ``handover`` leaves the first open step to people.
     """
 
@@ -57,6 +59,7 @@ class SimulatedNode:
     drained: bool = False
     lost: bool = False
     boots: int = 0
+    canary: list[str] = field(default_factory=list)     # the site's own command after the gate; empty: none
     acts: list[str] = field(default_factory=list)   # what really changed something, in order
 
 
@@ -243,10 +246,24 @@ class ScriptedRunner:
         hear(_event(host, "gate", GATE_TASK, "ok", {"stdout": json.dumps(report, sort_keys=True)}))
         reasons = [] if verdict == "pass" else [f"simulated verdict {verdict}"]
         hear(_event(host, "gate", VERDICT_TASK, "ok", {"verdict": verdict, "outcome": verdict, "reasons": reasons}))
-        node.marks["gate"] = {"verdict": verdict}
+        canary = "not asked for"
+        if node.canary and verdict == "pass":
+            canary = self._canary(host, node, nonce, hear, "fail" if fault == "canary-fail" else "pass")
+            verdict, reasons = canary, [] if canary == "pass" else ["simulated failure of the site's own command"]
+        node.marks["gate"] = {"verdict": verdict, "canary": canary}
         self._on_change(self.fleet)
         if verdict != "pass":
             raise _stopped(host, "gate", "failed", {"msg": f"standard gate: {verdict}: {'; '.join(reasons)}"})
+
+    def _canary(self, host: str, node: SimulatedNode, nonce: str, hear: Callable[[HostEvent], None],
+                verdict: str) -> str:
+        """Say that the site's own command ran, which it did not; return the verdict."""
+        report = {"schema": "planner.canary/1", "simulated": self.label, "host": host, "nonce": f"{nonce}-canary",
+                  "argv": node.canary, "verdict": verdict}
+        hear(_event(host, "gate", CANARY_TASK, "ok", {"stdout": json.dumps(report, sort_keys=True)}))
+        reasons = [] if verdict == "pass" else [f"simulated verdict {verdict}"]
+        hear(_event(host, "gate", CANARY_VERDICT_TASK, "ok", {"outcome": verdict, "reasons": reasons}))
+        return verdict
 
     def _do_undrain(self, host: str, node: SimulatedNode, request: RunRequest, hear: Callable[[HostEvent], None],
                     fault: str) -> None:

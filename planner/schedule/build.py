@@ -109,7 +109,8 @@ class _Clock:
 
     def _of_node(self, name: str) -> int:
         node = self.nodes[name]
-        return sum(s.minutes for s in self.cohort_of[node.cohort].steps)
+        own_command = self.pools[node.pool].canary_command_timeout_minutes or 0
+        return sum(s.minutes for s in self.cohort_of[node.cohort].steps) + own_command
 
     def warnings(self, waves: Iterable[Wave]) -> Iterator[str]:
         """Say of the batch that takes most turns why it takes longer than its slowest node."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
-from planner.model.target import RolloutPolicy
+from planner.model.target import CANARY_MINUTES, RolloutPolicy
 from planner.schedule.plan import NodePlan, PoolLimit
 
 NAMES_SHOWN = 6
@@ -126,9 +126,15 @@ def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPol
             max_unavailable_per_domain=_per_domain(policies[pool], [domain_sizes[d] for d in domains_of[pool]]),
             already_down=tuple(sorted(already_down.get(pool, ()))),
             down_domains={n: lost[n] for n in sorted(already_down.get(pool, ())) if n in lost} or None,
-            windows=policies[pool].windows)
+            windows=policies[pool].windows,
+            canary_command=policies[pool].canary_command, canary_command_timeout_minutes=canary_minutes(policies[pool]))
         for pool in sorted(sizes)
     }
+
+
+def canary_minutes(policy: RolloutPolicy) -> int | None:
+    """Return how long a pool's own command may take on a node, None where it has none."""
+    return None if policy.canary_command is None else policy.canary_command_timeout_minutes or CANARY_MINUTES
 
 
 def unavailable(policy: RolloutPolicy, total: int) -> int:

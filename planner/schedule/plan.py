@@ -144,6 +144,8 @@ class PoolLimit(Document):
     already_down: tuple[str, ...] = ()
     down_domains: dict[str, str] | None = None       # failure domains of these; None: none has one
     windows: tuple[str, ...] = ()     # weekly maintenance windows; empty: at any time
+    canary_command: tuple[str, ...] | None = None    # argv that each node runs after its standard gate; None: nothing
+    canary_command_timeout_minutes: int | None = None
 
 
 class NodePlan(Document):

@@ -45,6 +45,11 @@ class _Schedule:
         """Return the policy of a pool."""
         return self._own.get(pool, self.plan.rollout)
 
+    def own_command(self, pool: str) -> int | None:
+        """Return the minutes that a pool's own command may take on a node; None where it has none."""
+        policy = self.policy(pool)
+        return None if policy.canary_command is None else policy.canary_command_timeout_minutes or 15
+
     def pool_sizes(self) -> Counter[str]:
         """Return how many nodes each pool has, those without a plan because they are down among them."""
         members = {(n.pool, name) for name, n in self.nodes.items()}
@@ -159,8 +164,9 @@ def _needed(s: _Schedule, batch: Batch) -> int:
     lanes = [0] * 8
     for cohort in (c for c in s.cohorts if c in members):
         path = sum(step.minutes for step in s.cohorts[cohort].steps)
+        slowest = max(path + (s.own_command(s.nodes[n].pool) or 0) for n in members[cohort])
         lanes.sort()
-        lanes[0] += path * math.ceil(len(members[cohort]) / 16)
+        lanes[0] += slowest * math.ceil(len(members[cohort]) / 16)
     return max(1, *lanes)
 
 
@@ -178,6 +184,8 @@ def _numbers(s: _Schedule) -> Iterator[str]:
                    f"{limit.nodes} and {limit.max_unavailable}")
         if limit.windows != policy.windows:
             yield f"pool {pool} has other maintenance windows in the plan than in its policy"
+        if (limit.canary_command, limit.canary_command_timeout_minutes) != (policy.canary_command, s.own_command(pool)):
+            yield f"pool {pool} has another command of its own in the plan than in its policy"
         written, said = policy.max_unavailable_per_domain, limit.max_unavailable_per_domain
         if (written is None) != (said is None):
             yield f"pool {pool}: the limit per failure domain is {said}, the policy says {written}"

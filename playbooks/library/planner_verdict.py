@@ -7,14 +7,19 @@ __metaclass__ = type
 
 DOCUMENTATION = r"""
 module: planner_verdict
-short_description: Judge what the probe saw of a node's GPUs
+short_description: Judge what the probe saw of a node's GPUs, or of the site's own command
 description:
   - Computes what every kernel had to answer again from the nonce, and compares it and the versions with what was asked.
   - Compares figures with those from before the change.
   - Does not fail by itself; the task after it decides what a verdict means.
 options:
   report: {description: What the probe printed., type: str, required: true}
-  request: {description: "What it was asked: profile, nonce, host, expect.", type: dict, required: true}
+  request:
+    description: "What it was asked: profile, nonce, host, expect; for a command argv, seconds, host, nonce."
+    type: dict
+    required: true
+  of: {description: What was run., type: str, choices: [gate, canary], default: gate}
+  said: {description: "What came instead of a report, for a command.", type: str, default: ""}
   before: {description: "What the probe printed before the change, or nothing.", type: str, default: ""}
   earlier:
     description: "Attempts of this same run, the first one first: each a report and its request."
@@ -48,6 +53,7 @@ retry_after_s: {description: "Seconds of idle before a fresh attempt; 0 where no
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.planner_gates.canary import canary_verdict
 from ansible.module_utils.planner_gates.judge import judge_gate
 
 
@@ -55,11 +61,15 @@ def main():
     """Entry point."""
     module = AnsibleModule(argument_spec={
         "report": {"type": "str", "required": True}, "request": {"type": "dict", "required": True},
-        "before": {"type": "str", "default": ""},
+        "of": {"type": "str", "choices": ["gate", "canary"], "default": "gate"},
+        "said": {"type": "str", "default": ""}, "before": {"type": "str", "default": ""},
         "earlier": {"type": "list", "elements": "dict", "default": []}}, supports_check_mode=True)
     given = module.params
-    earlier = [(str(each.get("report", "")), each.get("request") or {}) for each in given["earlier"]]
-    found = judge_gate(given["report"], given["request"], given["before"], earlier)
+    if given["of"] == "canary":
+        found = canary_verdict(given["report"], given["request"], given["said"])
+    else:
+        earlier = [(str(each.get("report", "")), each.get("request") or {}) for each in given["earlier"]]
+        found = judge_gate(given["report"], given["request"], given["before"], earlier)
     del found["results"]        # long, and computed again by whoever wants it
     module.exit_json(changed=False, **found)
 

@@ -18,8 +18,9 @@ import yaml
 
 from planner.emit.assets import load_assets
 from planner.emit.fences import FENCE_FILE, FENCE_VARS
-from planner.emit.render import Unsafe, render_bundle
+from planner.emit.render import render_bundle
 from planner.emit.write import write_bundle
+from planner.emit.yaml_text import Unsafe
 from planner.schedule.fences import fence_mark
 from planner.schedule.plan import Plan
 from tests.emit.conftest import PLAYBOOKS, load_module

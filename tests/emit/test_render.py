@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from planner.documents import digest
-from planner.emit.render import Unsafe, _dropped, expectations, is_downgrade, plain, render_bundle, rollout_id
+from planner.emit.expect import _dropped, expectations
+from planner.emit.render import is_downgrade, render_bundle, rollout_id
+from planner.emit.yaml_text import Unsafe, plain
 from planner.errors import BundleError
 from planner.schedule.plan import PHASES, Plan
 from tests.emit.sample import ASSETS, DRIVER, document, finished

@@ -14,10 +14,10 @@ from planner.execute.clock import VirtualClock
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import Controller, RolloutLock
 from planner.execute.predict import FOLLOWS_AFTER_REBOOT
-from planner.execute.simulation import fleet_of, judge_simulated, read_simulated_state
+from planner.execute.simulation import fleet_of, judge_simulated, judge_simulated_canary, read_simulated_state
 from planner.execute.states import Entry, Event, NodeState, RolloutState, replay
 from planner.execute.store import Store
-from planner.execute.verdicts import GateJudge
+from planner.execute.verdicts import CanaryJudge, GateJudge
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedFleet
 from planner.schedule.plan import Plan
 from tests.emit.sample import DRIVER, TOOLKIT, cohort, finished
@@ -71,6 +71,7 @@ class World:
     most_away: int = 0
     runner: type[ScriptedRunner] = ScriptedRunner
     gate_judge: GateJudge = judge_simulated
+    canary_judge: CanaryJudge = judge_simulated_canary
 
     def __post_init__(self) -> None:
         self.fleet = fleet_of(self.plan)
@@ -106,7 +107,7 @@ class World:
                             rollout=ROLLOUT, owner=controller.owner),
                     store=store, lock=lock, runner=runner, clock=self.clock, read_state=read_simulated_state,
                     canary_only=canary_only, interrupts=interrupts, leftovers=NO_LEFTOVERS, reporter=reporter,
-                    gate_judge=self.gate_judge,
+                    gate_judge=self.gate_judge, canary_judge=self.canary_judge,
                 ).run()
         finally:
             store.close()

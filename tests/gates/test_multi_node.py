@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from planner.gates.multi_node import Attempt, judge_canary, judge_pair, next_pair, pairing
+from planner.gates.canary import judge_canary
+from planner.gates.multi_node import Attempt, judge_pair, next_pair, pairing
 from planner.gates.verdicts import GateResult
 from planner.probe.canary import KEPT_BYTES, run_canary
 from tests.gates.test_pairs import _JSON

@@ -10,7 +10,7 @@ import pytest
 
 from planner.cli.main import invoke
 from planner.documents import dump_model
-from planner.emit.render import expectations
+from planner.emit.expect import expectations
 from planner.errors import NoPathError
 from planner.facts.schema import FactSet, OsFacts, ServiceFacts
 from planner.model.target import Target
