@@ -212,6 +212,3 @@ LOADED = {"gpus": 1, "profile": DEEP, "request": {"load_seconds": 1, "expect": {
 CPU_BEFORE = Play(**LOADED, kept=("launch_cpu_us",))
 PLAYS["CPU_OVERHEAD"] = [replace(CPU_BEFORE, plays=("spin cuLaunchKernel 150",), before=CPU_BEFORE)]
 PLAYS["LOW_UTILISATION"] = [Play(**LOADED, plays=("value utilisation_percent 40",))]
-
-# Rows that are not played: why not, and the test that gives the judge a report with it.
-NOT_PLAYED = {"CANARY_FAILED": ("no part of a gate report", "test_multi_node.py")}

