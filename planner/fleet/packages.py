@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from typing import NamedTuple
 
-from planner.facts.schema import FactSet
+from planner.facts.schema import FactSet, ToolkitFacts
 from planner.matrix.conditions import holds
 from planner.matrix.globs import matches, overlap
 from planner.matrix.index import MatrixSet
@@ -244,8 +244,18 @@ def resolve_install(
 
 def default_major(facts: FactSet) -> str:
     """Return the major number of the toolkit that is the default now, else of the newest; "" where there is none."""
-    chosen = [t.version for t in facts.toolkits if t.default] or newest(t.version for t in facts.toolkits)
+    own = own_toolkits(facts)
+    chosen = [t.version for t in own if t.default] or newest(t.version for t in own)
     return chosen[0].partition(".")[0] if chosen else ""
+
+
+def own_toolkits(facts: FactSet) -> tuple[ToolkitFacts, ...]:
+    """Return the toolkits that lie on a node for everybody: not those that only a module file names.
+
+    A module tree is an offer, often one of a shared file system to nodes of several kinds: nobody has to load what a
+    node's GPUs or driver cannot run, no package of the node brought it, and none takes it away.
+    """
+    return tuple(t for t in facts.toolkits if t.source != "module")
 
 
 def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: MatrixSet, before: PackageSet | None,
@@ -357,6 +367,6 @@ def resolve_remove(
     if not gone:
         places = [t.path for t in facts.toolkits if package_set.default_links and t.version == version]
         where = f" to {places[0]}" if places else ""
-        return Unresolvable(f"no package brought it here{where} (an archive, a runfile or a shared tree did), so none "
-                            "takes it away: let it stay, or remove it by hand and discover again")
+        return Unresolvable(f"no package brought it here{where} (an archive or a runfile did), so none takes it away: "
+                            "let it stay, or remove it by hand and discover again")
     return PackagePlan(package_set.manager, {}, gone, package_set.name)

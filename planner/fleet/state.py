@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from planner.facts.schema import FactSet
-from planner.fleet.packages import installed_versions, owner_set, publisher
+from planner.fleet.packages import installed_versions, own_toolkits, owner_set, publisher
 from planner.matrix.index import STAND_IN_SUFFIX, MatrixSet
 from planner.matrix.schema import Component, GpuModel, State
 from planner.model.version import version_key
@@ -31,7 +31,7 @@ def build_state(facts: FactSet, declared: Declared, matrices: MatrixSet) -> dict
     _system(facts, state)
     _hardware(facts, state, matrices)
     _driver(facts, state, matrices)
-    state["cuda_toolkits"] = tuple(sorted({t.version for t in facts.toolkits}, key=version_key))
+    state["cuda_toolkits"] = tuple(sorted({t.version for t in own_toolkits(facts)}, key=version_key))
     for library in ("cudnn", "nccl", "tensorrt"):
         state[library] = _library(library, facts, state, matrices)
     state["container_toolkit"] = _one(facts.container_toolkit)

@@ -120,10 +120,34 @@ def test_a_library_for_no_toolkit_is_refused_with_what_is_missing() -> None:
 
 
 def test_a_toolkit_that_no_package_brought_is_not_taken_away_and_told_where_it_lies() -> None:
-    tools = (ToolkitFacts(version="11.8.0", path="/shared/cuda/11.8", source="module"),)
+    tools = (ToolkitFacts(version="11.8.0", path="/usr/local/cuda-11.8", source="usr-local"),)
     told = refused(ubuntu(toolkits=tools), target(cuda_toolkits={"absent": ["11.*"]}))
-    assert "/shared/cuda/11.8" in told
+    assert "/usr/local/cuda-11.8" in told
     assert "let it stay, or remove it by hand" in told
+
+
+VOLTA = {"model": "Tesla V100-SXM2-32GB", "capability": "7.0"}
+TREE = tuple(ToolkitFacts(version=v, path=f"/shared/cuda/{v}", source="module") for v in ("11.8.0", "12.8.1", "13.0.2"))
+
+
+def test_what_a_shared_module_tree_offers_is_not_held_against_nodes_that_cannot_run_it() -> None:
+    """One tree for Volta and Hopper: CUDA 13 in it is no fault of the Volta nodes, and keeps no driver from them."""
+    facts = ubuntu(**VOLTA, toolkits=TREE)
+    assert build_state(facts, {}, shipped())["cuda_toolkits"] == ()
+    (step,) = only(facts, target(driver="580")).steps
+    assert step.move == "driver"
+
+
+@pytest.mark.parametrize(("module", "moves"), [("12.8", ["module-default"]), ("13.0", ["driver", "module-default"])])
+def test_the_default_of_a_module_tree_waits_for_the_driver_that_it_needs(module: str, moves: list[str]) -> None:
+    (cohort,) = plan_for(ubuntu(toolkits=TREE), target(toolkit_module=module), {"toolkit_module": "11.8"}).cohorts
+    assert [s.move for s in cohort.steps] == moves
+
+
+def test_the_default_of_a_module_tree_is_one_that_the_gpus_can_run() -> None:
+    with pytest.raises(NoPathError) as told:
+        plan_for(ubuntu(**VOLTA, toolkits=TREE), target(toolkit_module="13.0"), {"toolkit_module": "11.8"})
+    assert "Volta" in " ".join(told.value.diagnostics[0].why)
 
 
 def test_an_installed_driver_is_seen_where_nothing_of_it_is_loaded() -> None:
