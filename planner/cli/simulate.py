@@ -98,9 +98,11 @@ def _assumed(plan: Plan, rates: Rates, person: Person, seed: int) -> str:
     often = "once" if person.retries == 1 else f"{person.retries} times"
     people = f"failed nodes are tried again {often}, after {person.answer_minutes:g} min" if person.retries \
         else "nobody tries failed nodes again"
+    left = any(step.handover for cohort in plan.cohorts for step in cohort.steps)
+    by_hand = f"each step left to people begins after {person.answer_minutes:g} min; " if left else ""
     approval = f"approval after {person.approval_minutes:g} min" if person.approval_minutes else "approval at once"
-    return (f"seed {seed}; assumed for each node: {', '.join(named) or 'nothing fails'}; {people}; {approval}; times "
-            f"{basis(forecast(plan).eta)}")
+    return (f"seed {seed}; assumed for each node: {', '.join(named) or 'nothing fails'}; {people}; {by_hand}"
+            f"{approval}; times {basis(forecast(plan).eta)}")
 
 
 def _document(plan: Plan, summary: Summary, rates: Rates, person: Person, seed: int) -> Mapping[str, Any]:

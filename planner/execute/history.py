@@ -1,14 +1,15 @@
 """What earlier rollouts took, out of their journals. Pure.
 
 A journal knows when each phase began on each node, not when each step ended: a node's time from the end of its drain
-to the verdict of its last gate is shared out among its steps by their planned minutes. Only nodes that went through in
-one piece count; what was retried, cut off or found half done says little of how long a change takes.
+to the verdict of its last gate is shared out among its steps by their planned minutes. Where the nodes of its cohort
+took turns (``turns``), it waited for others most of that time: each turn counts as a node's own. Only nodes that went
+through in one piece count; what was retried, cut off or found half done says little of how long a change takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from statistics import median
 
 from planner.execute.states import Entry, Event
 from planner.schedule.plan import Cohort, MeasuredTime, Plan
+from planner.schedule.turns import turns
 
 NODES_MIN = 3      # fewer measurements are no distribution
 
@@ -44,12 +46,14 @@ class _Reader:
     attempts: dict[str, _Attempt] = field(default_factory=dict)
     calls: dict[tuple[str, str], list[tuple[str, float]]] = field(default_factory=lambda: defaultdict(list))
     begun: datetime | None = None
+    sizes: Counter[str] = field(default_factory=Counter)      # of the call at hand: nodes by cohort
 
     def take(self, entry: Entry) -> None:
         """Take the next entry."""
         at = datetime.fromisoformat(entry.at)
         if entry.kind == "call-started":
             self.begun = at
+            self.sizes = Counter(self.cohorts[n].id for n in entry.data.get("nodes", ()) if n in self.cohorts)
         elif entry.kind == "call-ended":
             if self.begun is not None and entry.data.get("status") == "successful":
                 minutes = (at - self.begun).total_seconds() / 60
@@ -85,11 +89,12 @@ class _Reader:
         planned = sum(step.minutes for step in cohort.steps)
         if attempt.drained is None or attempt.gated is None or not planned:
             return
-        minutes = (attempt.gated - attempt.drained).total_seconds() / 60
+        taken = turns(self.sizes[cohort.id]) or 1
+        minutes = (attempt.gated - attempt.drained).total_seconds() / 60 / taken
         for step in cohort.steps:
             self.samples["move", step.move].append(minutes * step.minutes / planned)
         if attempt.drain is not None:
-            self.samples["drain", ""].append((attempt.drained - attempt.drain).total_seconds() / 60)
+            self.samples["drain", ""].append((attempt.drained - attempt.drain).total_seconds() / 60 / taken)
 
     def end(self) -> Samples:
         """Return what was measured, the calls around each batch included."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import NoPathError, PlannerError, ScheduleError
-from planner.facts.schema import FactDocument
+from planner.facts.schema import FactDocument, NodeRecord, UnreadableNode
 from planner.fleet.fleet import Fleet, Node, build_fleet
 from planner.matrix.index import MatrixSet
 from planner.model.target import Target
@@ -71,15 +71,16 @@ def make_plan(
     nodes = {n.name: _node_plan(n, cohort_of[n.name]) for n in chosen}
     down = {pool: tuple(sorted(n.name for n in fleet.left_out if n.reason == "unreadable" and n.pool == pool))
             for pool in sorted({n.pool for n in chosen})}
-    down_domains = {u.name: domain for u in document.unreadable
-                    if isinstance(domain := u.declared.get("failure_domain"), str) and domain}
+    down_domains = _declared("failure_domain", document.unreadable)
+    nvlink_domains = _declared("nvlink_domain", (*document.nodes, *document.unreadable))
     inputs = _inputs(document, target, matrices) | ({"like": like.digest} if like else {})
     gains = gains_of(cohorts, matrices)
     equal = equal_claims(matrices)
 
     def scheduled(order: Plan | None, *more: str) -> Plan:
         schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
-                               equal_components=frozenset(equal), like=order, down_domains=down_domains)
+                               equal_components=frozenset(equal), like=order, down_domains=down_domains,
+                               nvlink_domains=nvlink_domains)
         mixed = tuple(w.model_copy(update={"because": tuple(c for name in w.components for c in equal[name])})
                       for w in schedule.mixed)
         return Plan(
@@ -90,8 +91,11 @@ def make_plan(
             bound_minutes=_bound(cohorts, nodes, schedule.pools), mixed=mixed or None,
         )
 
-    if like is None:
-        return scheduled(None)
+    return scheduled(None) if like is None else _like(like, scheduled, target)
+
+
+def _like(like: Plan, scheduled: Callable[..., Plan], target: Target) -> Plan:
+    """Return the plan with the batches of an earlier one, or where these cannot be kept, with its own, and why."""
     unkept = f"the batches of plan {like.digest[:15]} could not be kept: "
     try:
         made = scheduled(like)
@@ -99,6 +103,12 @@ def make_plan(
         return scheduled(None, unkept + exc.diagnostics[0].summary)
     broken = verify_schedule(made, target.own_rollouts())
     return scheduled(None, unkept + broken[0]) if broken else made
+
+
+def _declared(key: str, nodes: Iterable[NodeRecord | UnreadableNode]) -> dict[str, str]:
+    """Return what people declared under a key, by node; nodes without it are left out."""
+    return {n.name: value for n in sorted(nodes, key=lambda n: n.name)
+            if isinstance(value := n.declared.get(key), str) and value}
 
 
 def finish(plan: Plan, seal: str) -> Plan:

@@ -14,7 +14,7 @@ from planner.schedule.classes import canary_warnings, choose_canaries, split_sta
 from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
 from planner.schedule.handover import cluster_wide
 from planner.schedule.like import keep_batches, old_canaries
-from planner.schedule.limits import Ceilings, Unit, make_ceilings, make_units, pool_limits
+from planner.schedule.limits import Ceilings, Unit, left_behind, make_ceilings, make_units, pool_limits
 from planner.schedule.phases import split_phases
 from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.turns import CALLS, FORKS, batch_minutes
@@ -49,6 +49,7 @@ def build_waves(
     cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], rollout: RolloutPolicy,
     own: Mapping[str, RolloutPolicy], already_down: Mapping[str, tuple[str, ...]], *, equal_components: frozenset[str],
     like: Plan | None = None, down_domains: Mapping[str, str] | None = None,
+    nvlink_domains: Mapping[str, str] | None = None,
 ) -> Schedule:
     """Schedule every node whose cohort has steps.
 
@@ -61,6 +62,7 @@ def build_waves(
         equal_components: Components that must be equal within a job.
         like: An earlier plan; nodes stay in its batches where they can.
         down_domains: Failure domains of nodes that are down: these use up their limits, too.
+        nvlink_domains: NVLink domains of nodes, also of such that the plan leaves out.
 
     Raises:
         ScheduleError: No schedule keeps the policy; one diagnostic a reason.
@@ -84,6 +86,7 @@ def build_waves(
     fit_windows(waves, nodes, pools)
     mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
     warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *cluster_wide(cohorts),
+                *left_behind(units, nvlink_domains or {}, nodes),
                 *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
     return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta, mixed=mixed)

@@ -97,6 +97,22 @@ def make_units(names: Iterable[str], nodes: Mapping[str, NodePlan]) -> tuple[Uni
     return tuple(sorted(units, key=lambda u: u.nodes))
 
 
+def left_behind(units: Iterable[Unit], domain_of: Mapping[str, str], nodes: Mapping[str, NodePlan]) -> Iterator[str]:
+    """Yield which nodes a moving NVLink domain leaves as they are, though their software has to match.
+
+    Args:
+        units: What moves.
+        domain_of: NVLink domain of every node that anybody spoke of, readable or not.
+        nodes: All nodes of the plan; those among them that stay are at the target already.
+    """
+    for unit in units:
+        lost = [n for n, domain in domain_of.items() if domain == unit.nvlink_domain != "" and n not in nodes]
+        if lost:
+            yield (f"NVLink domain {unit.nvlink_domain} moves without {shown(lost)}, which this plan leaves out: bring "
+                   f"{'them' if len(lost) > 1 else 'it'} into the plan, or keep the domain out of service until its "
+                   "nodes are equal again")
+
+
 def _counts(values: Iterable[str]) -> Counts:
     return tuple(sorted(Counter(v for v in values if v).items()))
 

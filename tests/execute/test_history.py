@@ -55,6 +55,18 @@ def test_only_whole_ways_count() -> None:
     assert samples_of(PLAN, [*cut, *way("gpu01", 1000, started=True)]) == {}
 
 
+def test_nodes_that_took_turns_are_counted_by_their_turn() -> None:
+    """Forty nodes of a cohort go in three turns: of a node's 400 seconds two thirds were the others'."""
+    cohort = PLAN.cohorts[0]
+    names = [f"n{i:02}" for i in range(40)]
+    plan = PLAN.model_copy(update={"cohorts": (cohort.model_copy(update={"nodes": tuple(names)}),)})
+    started = Entry(seq=0, at=at(0), kind="call-started", wave="w1", batch="w1b1", data={
+        "call": "change", "nodes": names})
+    samples = samples_of(plan, [started, *way("n07", 10)])
+    assert samples["move", "driver"] == [400 / 60 / 3 * 15 / 20]
+    assert samples["drain", ""] == [1 / 3]
+
+
 def call(kind: str, name: str, second: float, status: str = "successful") -> Entry:
     """Return the begin or the end of a call on the first batch."""
     return Entry(seq=0, at=at(second), kind=f"call-{kind}", wave="w1", batch="w1b1",

@@ -95,3 +95,19 @@ def test_the_engine_counts_nodes_that_are_down_in_their_failure_domain() -> None
     plan = made.plan()
     assert "failure domain a" in _Room(plan, start_state(plan)).take(("n0", "n2"))
     assert Course(plan).with_room(["n0", "n2"], {"lost"}) == ("n0",)
+
+
+def test_a_domain_that_leaves_a_node_behind_is_told() -> None:
+    """The node that is down keeps the old driver: when it comes back, its domain is not equal any more."""
+    facts = ubuntu()
+    nodes = {f"n{i}": (facts, {"nvlink_domain": f"rack-{i % 2}", "pool": "ab"[i % 2]}) for i in range(4)}
+    document = {"schema": "planner.target/1", "name": "t", "want": {"driver": NEW}, "rollout": {"max_unavailable": 3}}
+    down = {"lost": {"nvlink_domain": "rack-1", "pool": "b"}}
+    told = [w for w in make_plan(fleet(nodes, down), Target.model_validate(document), shipped(),
+                                 planner_version="0").warnings if "NVLink" in w]
+    assert len(told) == 1
+    assert told[0].startswith("NVLink domain rack-1 moves without lost, which this plan leaves out: bring it")
+    part = Target.model_validate({**document, "select": ["n0"]})
+    told = [w for w in make_plan(fleet(nodes), part, shipped(), planner_version="0").warnings if "NVLink" in w]
+    assert len(told) == 1
+    assert told[0].startswith("NVLink domain rack-0 moves without n2, which")
