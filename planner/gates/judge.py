@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from . import mig
 from .asked import sizes_asked
 from .compare import compare
 from .expect import tensor_cores_work, wrong
@@ -63,7 +64,7 @@ def judge_gate(text: str, request: Mapping[str, Any], before: str | None = None,
     results += _figures(old, reports, request)
     if last is not None:
         notes += _notes(last)
-    return _told(fold(results, _policy(last, request)), last, notes, compared=old is not None)
+    return _told(fold(results, _policy(last, request, old)), last, notes, compared=old is not None)
 
 
 def _before(text: str | None) -> tuple[dict[str, Any] | None, list[str]]:
@@ -101,6 +102,7 @@ def _attempt(text: str, request: Mapping[str, Any], before: Mapping[str, Any] | 
     if "busy" in report:
         return None, [GateResult("report", host, "GATE_BUSY", (str(report["busy"]),))]
     try:
+        before = mig.as_known_now(before, report)
         return report, [*judge_state(report, request, before), *_inventory(report, host),
                         *(result for gpu in report["gpus"] for result in _gpu(gpu, request, before)),
                         *_parts(report, request, before)]
@@ -113,30 +115,40 @@ def _parts(report: Mapping[str, Any], request: Mapping[str, Any], before: Mappin
     """Judge what lies beyond one GPU, as far as the report has it."""
     found: list[GateResult] = []
     without = request.get("without") or ()
-    for part, judge in (("pairs", judge_pairs), ("collective", judge_collective), ("load", judge_load)):
-        if part not in without:
-            found += judge(report, request, before)
+    alone, whole = mig.too_few_whole(report), mig.whole_only(report)
+    for part, judge in (("pairs", judge_pairs), ("collective", judge_collective)):
+        if part not in without and alone and request.get("profile") in COMPARED:
+            found.append(GateResult(part, str(request.get("host", "")), "PART_MISSING", (mig.TOO_FEW,)))
+        elif part not in without:
+            found += judge(whole, request, before)
+    if "load" not in without:
+        found += judge_load(report, request, before)
     if "software" in report:
         # What the plan takes away is no loss.
         software = dict(request.get("software") or {})
         dropped = [*(software.get("dropped") or ()), *((request.get("expect") or {}).get("dropped") or ())]
-        found += judge_software(report, {**request, "software": {**software, "dropped": dropped}}, before)
+        found += judge_software(mig.devices_listed(report), {**request, "software": {**software, "dropped": dropped}},
+                                None if before is None else mig.devices_listed(before))
     return found
 
 
 def _inventory(report: Mapping[str, Any], host: str) -> list[GateResult]:
-    """Every GPU that NVML lists must have answered, once."""
-    listed = [gpu.get("index") for gpu in report["nvml"].get("gpus") or ()]
-    tried = [gpu.get("index") for gpu in report["gpus"]]
+    """Every GPU that NVML lists must have answered, once; every MIG device in the place of its GPU."""
+    listed, tried = mig.wanted(report), [str(gpu.get("index")) for gpu in report["gpus"]]
     found = [GateResult("report", host, "GATE_BUG", (f"GPU {index}: {tried.count(index)} results instead of one",))
              for index in listed if tried.count(index) != 1]
+    for gpu in report["gpus"]:
+        index = str(gpu.get("index"))
+        if mig.is_mig(gpu) and (not listed.get(index) or listed[index] != gpu.get("nvml_uuid")):
+            words = f"GPU {index}: NVML lists {listed.get(index) or 'no MIG device there'}, not {gpu.get('nvml_uuid')}"
+            found.append(GateResult("report", host, "GATE_BUG", (words,)))
     if not tried and not found and not report["nvml"].get("error"):
         found.append(GateResult("report", host, "GPU_MISSING", ("no kernel ran on any GPU",)))
     return found
 
 
 def subject_of(gpu: Mapping[str, Any]) -> str:
-    """Return what a GPU is called in results: its UUID as NVML tells it, else its number."""
+    """Return what a GPU or MIG device is called in results: its UUID as NVML tells it, else its number."""
     return str(gpu.get("nvml_uuid") or gpu.get("uuid") or f"GPU {gpu.get('index')}")
 
 
@@ -150,7 +162,7 @@ def _gpu(gpu: Mapping[str, Any], request: Mapping[str, Any], before: Mapping[str
     found = []
     if gpu.get("error"):
         found.append(GateResult("kernel", subject, _error_code(gpu), (str(gpu["error"]),)))
-    if gpu.get("uuid") and gpu.get("nvml_uuid") and gpu["uuid"] != gpu["nvml_uuid"]:
+    if gpu.get("uuid") and gpu.get("nvml_uuid") and not mig.same_device(gpu):
         words = f"CUDA says {gpu['uuid']}, NVML says {gpu['nvml_uuid']}"
         found.append(GateResult("kernel", subject, "RESULT_WRONG", (words,)))
     label = f"{request.get('host')}:{gpu.get('index')}"
@@ -179,8 +191,11 @@ def _process(process: Mapping[str, Any], gpu: Mapping[str, Any], request: Mappin
              label: str) -> list[GateResult]:
     """Judge all that one process measured; what was asked for and is not there stays without an answer."""
     subject, nonce = subject_of(gpu), str(request.get("nonce"))
-    sizes = sizes_asked(str(request.get("profile")), str(gpu.get("name", "")))
+    free_bytes = mig.free_bytes(process) if mig.is_mig(gpu) else None
+    sizes = sizes_asked(str(request.get("profile")), str(gpu.get("name", "")), free_bytes)
     found = []
+    if free_bytes is not None and (short := mig.short_of_memory(gpu, process)):
+        found.append(GateResult("memory", subject, "MEMORY_SHORT", (short,)))
     for result in process["results"]:
         name = str(result["name"])
         reason = str(result.get("reason", ""))
@@ -241,9 +256,10 @@ def _figures(before: Mapping[str, Any] | None, reports: Sequence[Mapping[str, An
         return []
     if before is None:
         return [GateResult("figures", host, "BASELINE_MISSING", ("no figures from before the change",), len(reports))]
+    known = [report for report in reports if report is not None]
     try:
-        old = baseline_of(before)
-        new = [baseline_of(report) for report in reports if report is not None]
+        old = baseline_of(mig.measured_in_all(mig.as_known_now(before, known[-1]) or {}, known))
+        new = [baseline_of(report) for report in known]
     except ValueError as exc:
         return [GateResult("figures", host, "BASELINE_OTHER", (f"they cannot be compared: {exc}",), len(reports))]
     if not old.gpus or not all(each.gpus for each in new):
@@ -251,14 +267,20 @@ def _figures(before: Mapping[str, Any] | None, reports: Sequence[Mapping[str, An
     return list(compare(old, *new).results)
 
 
-def _policy(report: Mapping[str, Any] | None, request: Mapping[str, Any]) -> Policy:
-    subjects = [] if report is None else [
-        subject_of(gpu) for gpu in report["gpus"] if not gpu.get("error") and not gpu.get("busy")]
+def _policy(report: Mapping[str, Any] | None, request: Mapping[str, Any], before: Mapping[str, Any] | None) -> Policy:
+    """Ask for kernels on every GPU and MIG device, for pairs and load of whole GPUs.
+
+    A GPU that is cut into no MIG instance, and was not before, has nothing to prove, as long as another one has.
+    """
+    free = [] if report is None else [gpu for gpu in report["gpus"] if not gpu.get("error") and not gpu.get("busy")]
+    asked = [gpu for gpu in free if not mig.was_empty(gpu, before)] or free
+    subjects, whole = ([subject_of(gpu) for gpu in gpus] for gpus in (
+        asked, [gpu for gpu in asked if not mig.is_mig(gpu)]))
     required = {gate: frozenset(subjects) for gate in REQUIRED if subjects}
-    if request.get("profile") in COMPARED and len(subjects) > 1:
+    if request.get("profile") in COMPARED and len(whole) > 1:
         required["pairs"] = frozenset()
-    if request.get("profile") == "deep" and subjects:
-        required["load"] = frozenset(subjects)
+    if request.get("profile") == "deep" and whole:
+        required["load"] = frozenset(whole)
     required |= {str(gate): frozenset() for gate in request.get("required") or ()}
     return Policy(required=required, rollback=bool(request.get("rollback")), way_back=bool(request.get("way_back")))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import mig
 from .failures import code_of
 from .node_findings import (
     Findings,
@@ -13,6 +14,7 @@ from .node_findings import (
     as_maps,
     as_number,
     as_text,
+    gpu_label,
     gpus_of,
     pci_key,
     same_boot,
@@ -317,8 +319,8 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
         if label in old:
             found.judged(gate, label)
             _differ(gate, label, gpu, old[label], free, "{name} is {new}, was {old}", found, MIG_SETTINGS)
-            if "mig_layout" not in free:
-                _layout(label, gpu, old[label], found)
+            if "mig_layout" not in free and (words := mig.layout_change(gpu, old[label])):
+                found.add(gate, label, "SETTING_CHANGED", words)
         elif before is not None:
             found.skip(gate, label, "BASELINE_MISSING", "this GPU is not in the record from before the change")
         for licence in as_maps(gpu.get("licence")):
@@ -326,18 +328,6 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
                 had = [as_number(each.get("state")) for each in as_maps(old.get(label, {}).get("licence"))]
                 found.add(gate, label, "LICENCE_MISSING", f"no licence for {licence.get('product') or 'this vGPU'} yet",
                           was=bool(had) and not any(had))
-
-
-def _layout(label: str, gpu: Report, old: Report, found: Findings) -> None:
-    for key, fields in (("mig_layout", ("profile", "start", "size")), ("mig_devices", ("name",))):
-        if not isinstance(gpu.get(key), list) or not isinstance(old.get(key), list):
-            continue
-        now, was = (sorted(str([each.get(field) for field in fields]) for each in as_maps(side[key]))
-                    for side in (gpu, old))
-        if now != was:
-            found.add("modes", label, "SETTING_CHANGED", f"the MIG instances are {', '.join(now) or 'none'}, "
-                                                         f"were {', '.join(was) or 'none'}")
-        return
 
 
 # --- residue
@@ -360,17 +350,27 @@ def judge_residue(report: Report, request: Report, before: Report | None, found:
         if end is None or end.get("error"):
             found.skip(gate, label, "PART_MISSING", "this GPU did not answer after the kernels")
             continue
-        if end.get("processes_unread") or gpu.get("processes_unread"):
+        if mig.users_unread(end) or mig.users_unread(gpu):
             found.skip(gate, label, "PART_MISSING", "NVML does not tell who uses this GPU")
             continue
         found.judged(gate, label)
-        pids, had = as_list(end.get("processes")), as_list(gpu.get("processes"))
+        pids, had = mig.users(end), mig.users(gpu)
         new = [str(pid) for pid in pids if pid not in had]
         if new:
             found.add(gate, label, "GATE_RESIDUE", f"pid {', '.join(new)} uses it, and did not before the kernels")
-        used, free = (as_number(_at(each, ("memory", "used_bytes"))) for each in (end, gpu))
-        if used is None or free is None:
-            found.judged(gate, label, "NVML does not tell how much memory is used")
-        elif used - free > RESIDUE_BYTES and not pids and not mps:
-            more = (used - free) / 2**20
-            found.add(gate, label, "GATE_RESIDUE", f"{more:.0f} MiB more are used than before the kernels")
+        _grown(label, end, gpu, mps or bool(pids), found)
+        devices = {device.get("uuid"): device for device in as_maps(gpu.get("mig_devices"))}
+        for device in as_maps(end.get("mig_devices")):
+            if device.get("uuid") in devices and "memory" in device:
+                used = mps or not isinstance(device.get("processes"), list) or bool(device["processes"])
+                _grown(gpu_label(device), device, devices[device.get("uuid")], used, found)
+
+
+def _grown(label: str, end: Report, first: Report, in_use: bool, found: Findings) -> None:
+    found.judged("residue", label)
+    used, free = (as_number(_at(each, ("memory", "used_bytes"))) for each in (end, first))
+    if used is None or free is None:
+        found.judged("residue", label, "NVML does not tell how much memory is used")
+    elif used - free > RESIDUE_BYTES and not in_use:
+        more = (used - free) / 2**20
+        found.add("residue", label, "GATE_RESIDUE", f"{more:.0f} MiB more are used than before the kernels")

@@ -146,8 +146,8 @@ def _host(report: Mapping[str, Any], request: Mapping[str, Any], before: Mapping
 
 def _holders(report: Mapping[str, Any], processes: Mapping[str, Any], old: Mapping[str, Any], host: str,
              found: Findings) -> None:
-    listed = {pid for gpu in gpus_of(report).values() for key in ("processes", "graphics_processes")
-              for pid in as_list(gpu.get(key))}
+    listed = {pid for gpu in gpus_of(report).values() for each in (gpu, *as_maps(gpu.get("mig_devices")))
+              for key in ("processes", "graphics_processes") for pid in as_list(each.get(key))}
     before = {as_text(each.get("comm")) for each in as_maps(old.get("holders"))}
     for holder in as_maps(processes.get("holders")):
         comm = as_text(holder.get("comm"))

@@ -49,15 +49,25 @@ class Driver:
             raise CudaError("%s failed with %d (%s: %s)" % (name, code, self._word("cuGetErrorName", code),
                                                            self._word("cuGetErrorString", code)), code)
 
+    def has(self, name: str) -> bool:
+        """Say whether this library has a function."""
+        return hasattr(self._library, name)
+
     def _word(self, name: str, code: int) -> str:
         text = ctypes.c_char_p()
         getattr(self._library, name)(code, ctypes.byref(text))
         return text.value.decode("utf-8", "replace") if text.value else "unknown"
 
 
-def identity(driver: Driver, device: ctypes.c_int) -> dict[str, Any]:
-    """Return name, UUID, compute capability, the CUDA version that the driver speaks, and the loaded library's own."""
-    return {"name": _name(driver, device), "uuid": _uuid(driver, device), "libcuda": _libcuda_version(),
+def identity(driver: Driver, device: ctypes.c_int, mig: bool = False) -> dict[str, Any]:
+    """Return name, UUID, compute capability, the CUDA version that the driver speaks, and the loaded library's own.
+
+    Args:
+        driver: Initialised.
+        device: Of this process.
+        mig: It was asked for a MIG device: a library older than 11.4 tells only the UUID of the whole GPU then.
+    """
+    return {"name": _name(driver, device), "uuid": _uuid(driver, device, mig), "libcuda": _libcuda_version(),
             "compute_capability": _capability(driver, device), "cuda": _cuda_version(driver)}
 
 
@@ -97,11 +107,14 @@ def _name(driver: Driver, device: ctypes.c_int) -> str:
     return text.value.decode("utf-8", "replace")
 
 
-def _uuid(driver: Driver, device: ctypes.c_int) -> str:
+def _uuid(driver: Driver, device: ctypes.c_int, mig: bool) -> str:
     raw = (ctypes.c_ubyte * 16)()
-    driver.call("cuDeviceGetUuid", raw, device)
+    call, kind = "cuDeviceGetUuid", "GPU-"
+    if mig and driver.has(call + "_v2"):
+        call, kind = call + "_v2", "MIG-"
+    driver.call(call, raw, device)
     text = bytes(raw).hex()
-    return "GPU-" + "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    return kind + "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 def _capability(driver: Driver, device: ctypes.c_int) -> str:

@@ -26,6 +26,7 @@ from .pairs import sizes_for as pairs_sizes
 from .scratch import scratch
 from .software import check_software
 from .state import read_state
+from .targets import NO_LOAD, NO_PEERS, targets
 from .watch import Watcher
 
 SCHEMA = "planner.gate/2"
@@ -33,6 +34,7 @@ PROFILES = ("quick", "standard", "deep")
 HOST_S, NVML_S = 60.0, 60.0
 PAIRS_S, COLLECTIVE_S = 90.0, 120.0
 KERNEL_S = {"quick": 120.0, "standard": 180.0, "deep": 300.0}   # the first context after a boot takes many seconds
+CHILDREN_MORE, MORE_S = 8, 4.0      # the driver makes contexts one after the other: more time where there are more
 BUSY_WAIT_S = 300.0         # for another gate on this node
 LOAD_S, LOAD_MORE_S = 300.0, 120.0
 LOCK = "\0planner-gate"     # a socket without a file: it is free again as soon as its process is gone
@@ -107,7 +109,7 @@ def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
     report["host_state"] = dict(host, **({"error": reason} if reason else {}))
     report["nvml"], hung = _nvml()
     report["pci_gpus"] = pci_gpus()
-    gpus: list[dict[str, Any]] = [_described(gpu) for gpu in report["nvml"]["gpus"]]
+    gpus = targets(report["nvml"]["gpus"])
     report["gpus"] = gpus
     ready = [gpu for gpu in gpus if not set(gpu) & {"error", "busy", "unsuited"}]
     if hung:
@@ -122,7 +124,9 @@ def _observe(report: dict[str, Any], request: dict[str, Any]) -> None:
                 ready = [gpu for gpu in ready if "error" not in gpu]
             if not hung:
                 _beyond_one_gpu(report, ready, request)
-        report["conditions"] = watcher.result
+        report["conditions"] = dict(watcher.result, **{
+            gpu["nvml_uuid"]: watcher.result[gpu["parent"]["uuid"]] for gpu in gpus     # sisters share their GPU's
+            if gpu.get("parent", {}).get("uuid") in watcher.result})
     if profile != "quick" and not hung:
         _software(report, request)
     if not hung:        # what the kernel had to say while the kernels ran
@@ -140,24 +144,8 @@ def _nvml() -> tuple[dict[str, Any], bool]:
     return state, bool(reason)
 
 
-def _described(gpu: dict[str, Any]) -> dict[str, Any]:
-    """Return who the GPU is, and why no kernel may start on it, where none may."""
-    seen = {"index": gpu["index"], "name": gpu.get("name", ""), "nvml_uuid": gpu.get("uuid", "")}
-    if gpu.get("error"):
-        return dict(seen, error="NVML: %s" % gpu["error"], nvml_code=gpu.get("error_code"))
-    if gpu.get("processes"):
-        return dict(seen, busy=", ".join("pid %d (%s)" % (pid, _command(pid)) for pid in gpu["processes"]))
-    if gpu.get("mig"):
-        return dict(seen, unsuited="MIG is on; this gate proves whole GPUs only")
-    return seen
-
-
-def _command(pid: int) -> str:
-    return (read_text("/proc/%d/comm" % pid) or "not visible here").strip()
-
-
 def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
-    """Measure all GPUs at the same time, a fresh process each; return whether one hangs."""
+    """Measure all GPUs and MIG devices at the same time, a fresh process each; return whether one hangs."""
     nonce, host, profile = request["nonce"], request["host"], request["profile"]
 
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -171,7 +159,7 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
         return child
 
     hung = False
-    limit_s = float(request.get("kernel_seconds") or KERNEL_S[profile])
+    limit_s = float(request.get("kernel_seconds") or KERNEL_S[profile] + MORE_S * max(0, len(ready) - CHILDREN_MORE))
     for index, (value, reason) in run_all({gpu["index"]: on(gpu) for gpu in ready}, limit_s).items():
         gpu = next(gpu for gpu in ready if gpu["index"] == index)
         if reason:
@@ -187,12 +175,15 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
 
 
 def _beyond_one_gpu(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
-    """Copy between the GPUs, sum over all of them, and keep them under load, as the profile asks."""
+    """Copy between the whole GPUs, sum over all of them, and keep them under load, as the profile asks."""
     profile, nonce, host = request["profile"], request["nonce"], request["host"]
-    uuids = [gpu["nvml_uuid"] for gpu in ready]
+    uuids = [gpu["nvml_uuid"] for gpu in ready if "parent" not in gpu]
     if profile == "quick" or not ready:
         return
     name, without = str(ready[0]["name"]), set(request.get("without") or ())
+    if len(uuids) < len(ready) and len(uuids) < 2:
+        report.update({part: {"status": "skip", "skip": NO_PEERS} for part in ("pairs", "collective")
+                       if part not in without})
     if len(uuids) > 1 and "pairs" not in without:
         report["pairs"] = _in_child(lambda: measure_pairs(uuids, nonce, host, pairs_sizes(profile, name)), PAIRS_S)
     if len(uuids) > 1 and "collective" not in without:
@@ -211,17 +202,20 @@ def _in_child(function: Callable[[], dict[str, Any]], limit_s: float) -> dict[st
 
 
 def _load(report: dict[str, Any], ready: list[dict[str, Any]], request: dict[str, Any]) -> None:
-    """Keep all GPUs busy at the same time."""
+    """Keep all whole GPUs busy at the same time."""
     seconds = float(request.get("load_seconds") or LOAD_S)
+    whole = [gpu for gpu in ready if "parent" not in gpu]
 
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         label = "%s:%s" % (request["host"], gpu["index"])
         return lambda: run_load(gpu["nvml_uuid"], request["nonce"], label, seconds)
 
-    found = run_all({gpu["index"]: on(gpu) for gpu in ready}, seconds + LOAD_MORE_S)
+    found = run_all({gpu["index"]: on(gpu) for gpu in whole}, seconds + LOAD_MORE_S)
     report["load"] = [dict(value or {}, index=gpu["index"], uuid=gpu["nvml_uuid"],
                            **({"error": reason, "ended": reason.split(":")[0]} if reason else {}))
-                      for gpu in ready for value, reason in [found[gpu["index"]]]]
+                      for gpu in whole for value, reason in [found[gpu["index"]]]]
+    report["load"] += [{"index": gpu["index"], "uuid": gpu["nvml_uuid"], "skip": NO_LOAD}
+                       for gpu in ready if "parent" in gpu]
 
 
 def _software(report: dict[str, Any], request: dict[str, Any]) -> None:

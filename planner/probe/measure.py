@@ -20,6 +20,7 @@ from typing import Any, Callable
 from .cuda import POISON, CudaError
 from .kernels import CHUNK_BYTES, HASH, PATTERNS, STAND_IN_MARK, pack_digest, sizes_for, too_old
 from .session import Session, ShortMemoryError
+from .targets import call_shared, fitted, is_mig
 
 SCHEMA = "planner.measure/1"
 THREADS = 256
@@ -386,7 +387,11 @@ def measure_all(uuid: str, nonce: str, label: str, profile: str, driver: Any = N
     with Session(uuid, driver) as session:
         asked = sizes_for(profile, session.identity["name"]) if sizes is None else sizes
         free, total = session.memory_bytes()
+        if is_mig(uuid):
+            asked = fitted(asked, free)
         results = [measure(session, name, numbers, asked[name]) for name in asked]
+        if is_mig(uuid):
+            call_shared(results)
         left, _ = session.memory_bytes()
     return dict(session.identity, schema=SCHEMA, profile=profile, nonce=nonce, label=label, pack=pack_digest(),
                 processors=session.processors, context_ms=session.context_ms, jit_ms=session.jit_ms,

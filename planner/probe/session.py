@@ -11,6 +11,7 @@ import time
 from typing import Any, Callable, Iterator
 
 from .cuda import CudaError, Driver, identity, load_module, scrub_environment
+from .targets import is_mig
 
 _SMS = 16                   # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 _NO_MORE_MEMORY = 2         # CUDA_ERROR_OUT_OF_MEMORY
@@ -22,7 +23,7 @@ class ShortMemoryError(Exception):
 
 
 class Session:
-    """The primary context of one visible GPU; use it in a ``with`` statement.
+    """The primary context of one visible GPU or MIG device; use it in a ``with`` statement.
 
     Args:
         uuid: The GPU; all others are hidden from this process.
@@ -46,7 +47,7 @@ class Session:
         self.driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(self.context), self.device)
         self.use()
         self.context_ms = round((time.monotonic() - started) * 1e3, 3)
-        self.identity = identity(self.driver, self.device)
+        self.identity = identity(self.driver, self.device, is_mig(uuid))
         self.capability = tuple(int(part) for part in self.identity["compute_capability"].split("."))
         self.processors = self.attribute(_SMS)
         self.jit_ms: dict[str, float] = {}

@@ -26,6 +26,7 @@ from .software_libraries import (
     check_cufft,
     version_only,
 )
+from .targets import is_mig, targets
 
 # Seconds that one subject may take; the first use of a GPU after a boot takes many of them.
 LIMITS_S = {"cudart": 20.0, "nvrtc": 30.0, "nvcc": 75.0, "cublas": 30.0, "cublaslt": 15.0, "cufft": 30.0, "cudnn": 30.0,
@@ -46,8 +47,10 @@ class _Run:
         software = request.get("software")
         self.wanted: dict[str, Any] = software if isinstance(software, dict) else {}
         self.nonce, self.host = str(request.get("nonce", "")), str(request.get("host", ""))
-        self.uuids = [uuid for uuid in map(_free, gpus) if uuid]
-        self.hidden = len(self.uuids) < len(gpus)
+        free = [uuid for uuid in map(_free, gpus) if uuid]
+        # A process sees one MIG device: where there is no whole GPU the first one speaks for all.
+        self.uuids = [uuid for uuid in free if not is_mig(uuid)] or free[:1]
+        self.hidden = len(free) < len(gpus)
         self.answers: list[dict[str, Any]] = []
         self.deadline = time.monotonic() + float(self.wanted.get("seconds") or TOTAL_S)
         self.hung: str | None = None
@@ -97,10 +100,10 @@ def _ended(reason: str, limit_s: float) -> dict[str, Any]:
 
 
 def _free(gpu: Any) -> str | None:
-    """Return a GPU's UUID if a kernel may start on it."""
-    if not isinstance(gpu, dict) or gpu.get("error") or gpu.get("busy") or gpu.get("unsuited") or gpu.get("mig"):
+    """Return the UUID of a GPU or MIG device if a kernel may start on it."""
+    if not isinstance(gpu, dict) or any(gpu.get(key) for key in ("error", "busy", "unsuited")):
         return None
-    if any(isinstance(process, int) for process in gpu.get("processes") or ()):
+    if gpu.get("mig") is True or any(isinstance(process, int) for process in gpu.get("processes") or ()):
         return None
     uuid = gpu.get("uuid") or gpu.get("nvml_uuid")
     return uuid if isinstance(uuid, str) and uuid else None
@@ -111,7 +114,8 @@ def check_software(request: dict[str, Any], gpus: list[Any]) -> list[dict[str, A
 
     Args:
         request: ``nonce``, ``host`` and ``software`` (``roots``, ``pythons``, ``image``, ``seconds``).
-        gpus: As NVML or the gate lists them; those in error, in use or with MIG are left alone.
+        gpus: As NVML or the gate lists them; those in error or in use are left alone. MIG devices, of which a process
+            sees one, are used where there is no whole GPU.
 
     Returns:
         {check, subject, status (ok | skip | error | timeout | hung), reason, code (number of a CUDA error, a word, or
@@ -229,7 +233,7 @@ def main() -> int:
     request = completed(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
     nvml, reason = bounded(read_state, 60.0, {"gpus": []})
     with scratch():
-        answers = check_software(request, nvml["gpus"])
+        answers = check_software(request, targets(nvml["gpus"]))
     sys.stdout.write(json.dumps({"nonce": request["nonce"], "host": request["host"], "nvml": nvml, "nvml_error": reason,
                                  "software": answers}, indent=1, sort_keys=True) + "\n")
     return 0

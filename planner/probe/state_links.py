@@ -81,13 +81,22 @@ def read_mig(ask: Asker) -> None:
         inner.put(device, "name", "nvmlDeviceGetName", turn=text_of)
         inner.put(device, "gpu_instance", "nvmlDeviceGetGpuInstanceId", turn=int)
         inner.put(device, "compute_instance", "nvmlDeviceGetComputeInstanceId", turn=int)
-        inner.put(device, "processes", "nvmlDeviceGetComputeRunningProcesses",
+        inner.put(device, "attributes", "nvmlDeviceGetAttributes_v2|nvmlDeviceGetAttributes", turn=_attributes)
+        inner.put(device, "memory", "nvmlDeviceGetMemoryInfo",
+                  turn=lambda info: {"total_bytes": int(info.total), "used_bytes": int(info.used)})
+        name = "nvmlDeviceGetComputeRunningProcesses"       # no key: it does not tell who uses this device alone
+        inner.put(device, "processes", "%s|%s_v2" % (name, name),
                   turn=lambda found: sorted({int(process.pid) for process in found}))
         devices.append(device)
     ask.gpu["mig_devices"] = devices
     layout = _instances(ask)
     if layout is not None:
         ask.gpu["mig_layout"] = sorted(layout, key=lambda each: (each["start"], each["size"], each["profile"]))
+
+
+def _attributes(told: Any) -> dict[str, int]:
+    return {"multiprocessors": int(told.multiprocessorCount), "slices": int(told.gpuInstanceSliceCount),
+            "compute_slices": int(told.computeInstanceSliceCount), "memory_mib": int(told.memorySizeMB)}
 
 
 def _instances(ask: Asker) -> list[dict[str, Any]] | None:
@@ -110,5 +119,5 @@ def _instances(ask: Asker) -> list[dict[str, Any]] | None:
             told = ask.nvml.nvmlGpuInstanceGetInfo(instance)
             found.append({"profile": int(told.profileId), "slices": int(info.sliceCount),
                           "memory_bytes": int(info.memorySizeMB) * 1024 * 1024, "start": int(told.placement.start),
-                          "size": int(told.placement.size)})
+                          "size": int(told.placement.size), "gpu_instance": getattr(told, "id", None)})
     return found

@@ -104,11 +104,15 @@ static inline void gpu_uuid(int index, unsigned char out[16]) {
     }
 }
 
+static inline void uuid_text(const char *kind, const unsigned char u[16], char *out, size_t size) {
+    snprintf(out, size, "%s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", kind, u[0], u[1], u[2],
+             u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
 static inline void gpu_uuid_text(int index, char *out, size_t size) {
     unsigned char u[16];
     gpu_uuid(index, u);
-    snprintf(out, size, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
-             u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    uuid_text("GPU", u, out, size);
 }
 
 /* The driver that is loaded now; returns 0 when none is. */

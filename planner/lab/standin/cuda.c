@@ -9,9 +9,43 @@ SLOT(version_slot, "@planner-lab-version@");
 SLOT(cuda_slot, "@planner-lab-cuda@");
 
 int initialised, visible[DEVICES_MAX], visible_count, sticky;
+struct mig *instances[DEVICES_MAX];
 struct context contexts[DEVICES_MAX], *current;
 
 /* ---- devices ---- */
+
+/* Make a GPU visible, or an instance of it; where MIG is on without a word about which, the first one. Returns whether
+   more may follow: a process sees one MIG instance. */
+static int show(int gpu, struct mig *chosen) {
+    if (gpu < 0 || visible_count == DEVICES_MAX || value_of("hidden_from_cuda", gpu, 0))
+        return 0;
+    if (!chosen && mig_mode(gpu) == 1 && !(chosen = find_mig(gpu, -1)))
+        return 0;
+    instances[visible_count] = chosen;
+    visible[visible_count++] = gpu;
+    return !chosen;
+}
+
+/* Find what a word of CUDA_VISIBLE_DEVICES names: the GPU, and its instance where it names one; -1 where nothing. */
+static int named(const char *word, int total, struct mig **chosen) {
+    char uuid[64];
+    if (isdigit((unsigned char)*word))
+        return atoi(word) < total ? atoi(word) : -1;
+    for (int i = 0; i < total && !strncmp(word, "GPU-", 4); i++) {
+        gpu_uuid_text(i, uuid, sizeof uuid);
+        if (!strncmp(uuid, word, strlen(word)))
+            return i;
+    }
+    for (int i = 0; i < read_mig() && !strncmp(word, "MIG-", 4); i++) {
+        struct mig *m = &mig_lines[i];
+        mig_uuid_text(m, uuid, sizeof uuid);
+        if (m->number >= 0 && m->gpu < total && mig_mode(m->gpu) == 1 && !strncmp(uuid, word, strlen(word))) {
+            *chosen = m;
+            return m->gpu;
+        }
+    }
+    return -1;
+}
 
 /* Honour CUDA_VISIBLE_DEVICES as the real one does: it ends at the first entry that names no device. */
 static void choose_devices(void) {
@@ -22,23 +56,17 @@ static void choose_devices(void) {
         total = DEVICES_MAX;
     if (!wanted) {
         for (int i = 0; i < total; i++)
-            if (!value_of("hidden_from_cuda", i, 0))
-                visible[visible_count++] = i;
+            if (!show(i, NULL) && visible_count && instances[visible_count - 1])
+                return;
         return;
     }
-    char copy[1024], uuid[64], *rest = copy, *part;
+    char copy[1024], *rest = copy, *part;
     snprintf(copy, sizeof copy, "%s", wanted);
     while ((part = strsep(&rest, ","))) {
-        int found = -1;
-        if (isdigit((unsigned char)*part))
-            found = atoi(part) < total ? atoi(part) : -1;
-        for (int i = 0; i < total && found < 0 && !strncmp(part, "GPU-", 4); i++) {
-            gpu_uuid_text(i, uuid, sizeof uuid);
-            found = !strncmp(uuid, part, strlen(part)) ? i : -1;
-        }
-        if (found < 0 || visible_count == DEVICES_MAX || value_of("hidden_from_cuda", found, 0))
+        struct mig *chosen = NULL;
+        int gpu = named(part, total, &chosen);
+        if (!show(gpu, chosen))
             return;
-        visible[visible_count++] = found;
     }
 }
 
@@ -90,7 +118,9 @@ PUBLIC int cuDeviceGet(int *device, int ordinal) {
 PUBLIC int cuDeviceGetName(char *out, int size, int device) {
     PLAY_ON(device);
     int bad = bad_device(device);
-    if (!bad)
+    if (!bad && instances[device])
+        mig_name(instances[device], out, (size_t)size);
+    else if (!bad)
         gpu_name(out, (size_t)size);
     return bad;
 }
@@ -103,13 +133,19 @@ PUBLIC int cuDeviceGetUuid(unsigned char *out, int device) {
     return bad;
 }
 
-PUBLIC int cuDeviceGetUuid_v2(unsigned char *out, int device) { return cuDeviceGetUuid(out, device); }
+/* Of a MIG instance the elder call tells the whole GPU, this one the instance. */
+PUBLIC int cuDeviceGetUuid_v2(unsigned char *out, int device) {
+    int bad = cuDeviceGetUuid(out, device);
+    if (!bad && instances[device])
+        mig_uuid(instances[device], out);
+    return bad;
+}
 
 PUBLIC int cuDeviceTotalMem_v2(size_t *bytes, int device) {
     PLAY_ON(device);
     int bad = bad_device(device);
     if (!bad)
-        *bytes = memory_bytes();
+        *bytes = (size_t)(instances[device] ? mig_memory_bytes(instances[device]) : memory_bytes());
     return bad;
 }
 

@@ -2,7 +2,7 @@
 #ifndef PLANNER_LAB_CUDA_H
 #define PLANNER_LAB_CUDA_H
 
-#include "common.h"
+#include "mig.h"
 #include <stdint.h>
 #include <time.h>
 
@@ -24,11 +24,18 @@ struct context { int device; };
 
 #define DEVICES_MAX 64
 extern int initialised, visible[DEVICES_MAX], visible_count;
+extern struct mig *instances[DEVICES_MAX];      /* of the visible ones; NULL is a whole GPU */
 extern int sticky;                      /* an error of a kernel shows at the next synchronisation and stays, as on a GPU */
 extern struct context contexts[DEVICES_MAX], *current;
 
 /* The GPU that calls go to, as NVML numbers them; -1 without a context. */
 static inline int physical(void) { return current ? visible[current->device] : -1; }
+/* The MIG instance that calls go to; NULL where it is a whole GPU. */
+static inline struct mig *instance(void) { return current ? instances[current->device] : NULL; }
+/* The memory that calls go to. */
+static inline size_t own_memory_bytes(void) {
+    return (size_t)(instance() ? mig_memory_bytes(instance()) : memory_bytes());
+}
 static inline int bad_device(int device) {
     return !initialised ? NOT_INITIALIZED : device < 0 || device >= visible_count ? INVALID_DEVICE : 0;
 }

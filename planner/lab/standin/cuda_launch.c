@@ -108,7 +108,9 @@ PUBLIC int cuLaunchKernel(struct function *function, unsigned gx, unsigned gy, u
     if (kernel_is_idle(kernel->name, physical()))
         return SUCCESS;
     sticky = kernel->run(parameters, gx * bx, &out);
-    if (out.count && fault_on_gpu(FAULT "gate-wrong", physical()))
+    unsigned none = 0;
+    if (out.count && (fault_on_gpu(FAULT "gate-wrong", physical())
+                      || (instance() && fault_on_mig(FAULT "mig-wrong", instance(), &none))))
         out.words[out.count / 3] ^= 1U << 7;
     spoil(kernel->name, physical(), out.words, out.count);
     take_at_least(&since, 20);

@@ -19,7 +19,7 @@ PUBLIC int cuMemAlloc_v2(Pointer *out, size_t size) {
     if (!size)
         return INVALID_VALUE;
     struct block *b = malloc(sizeof *b);
-    b->start = allocated + size > (size_t)memory_bytes() ? NULL : malloc(size);
+    b->start = allocated + size > own_memory_bytes() ? NULL : malloc(size);
     if (!b->start) {
         free(b);
         return OUT_OF_MEMORY;
@@ -49,7 +49,7 @@ PUBLIC int cuMemFree_v2(Pointer address) {
 
 PUBLIC int cuMemGetInfo_v2(size_t *available, size_t *total) {
     PLAY();
-    *total = (size_t)memory_bytes();
+    *total = own_memory_bytes();
     *available = *total > allocated ? *total - allocated : 0;
     return current ? SUCCESS : INVALID_CONTEXT;
 }

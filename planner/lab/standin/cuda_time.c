@@ -23,7 +23,9 @@ void count_latency(double nanoseconds) { work_ns += nanoseconds; }
 
 void count_work(enum rate rate, double amount) {
     int off = (rate == TENSOR_F16 || rate == TENSOR_S8) && value_of("tensor_cores_off", physical(), 0);
-    work_ns += amount / RATE[off ? SCALAR : rate];
+    int shared = rate == HOST_LINK || rate == PEER_LINK;        /* of a MIG instance with its sisters */
+    double part = instance() && !shared ? (double)instance()->size / MIG_EIGHTHS : 1;
+    work_ns += amount / (RATE[off ? SCALAR : rate] * part);
 }
 
 /* Return the number of a fault's file where it is for this GPU: "PERCENT" or "PERCENT GPU". */

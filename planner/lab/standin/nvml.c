@@ -96,7 +96,7 @@ static Return open_gpu(int gpu, Device *device) {
         return played;
     if (fault_on_gpu(FAULT "gpu-lost", gpu))
         return GPU_IS_LOST;
-    *device = (Device)(long)(gpu + 1);
+    *device = handle_of(gpu, -1);
     return SUCCESS;
 }
 
@@ -134,14 +134,20 @@ PUBLIC Return nvmlDeviceGetMinorNumber(Device device, unsigned *minor) { return 
 PUBLIC Return nvmlDeviceGetName(Device device, char *out, unsigned size) {
     PLAY();
     char name[128];
-    gpu_name(name, sizeof name);
+    if (mig_of(device))
+        mig_name(mig_of(device), name, sizeof name);
+    else
+        gpu_name(name, sizeof name);
     return put(out, size, name);
 }
 
 PUBLIC Return nvmlDeviceGetUUID(Device device, char *out, unsigned size) {
     PLAY();
     char text[64];
-    gpu_uuid_text(index_of(device), text, sizeof text);
+    if (mig_of(device))
+        mig_uuid_text(mig_of(device), text, sizeof text);
+    else
+        gpu_uuid_text(index_of(device), text, sizeof text);
     return put(out, size, text);
 }
 
@@ -170,14 +176,14 @@ struct memory_v2 { unsigned version; unsigned long long total, reserved, free, u
 
 PUBLIC Return nvmlDeviceGetMemoryInfo(Device device, struct memory *out) {
     PLAY();
-    out->total = out->free = memory_bytes();
+    out->total = out->free = memory_of(device);
     out->used = 0;
     return SUCCESS;
 }
 
 PUBLIC Return nvmlDeviceGetMemoryInfo_v2(Device device, struct memory_v2 *out) {
     PLAY();
-    out->total = out->free = memory_bytes();
+    out->total = out->free = memory_of(device);
     out->reserved = out->used = 0;
     return SUCCESS;
 }

@@ -2,7 +2,7 @@
 #ifndef PLANNER_LAB_NVML_H
 #define PLANNER_LAB_NVML_H
 
-#include "common.h"
+#include "mig.h"
 
 #define PUBLIC __attribute__((visibility("default")))
 /* Answer what a test plays for this call on this GPU; nothing of the kind happens in a lab. */
@@ -20,7 +20,20 @@ enum {
 /* The driver that was loaded when NVML started. */
 extern char loaded[64];
 
-/* The GPU behind a handle. */
-static inline int index_of(Device device) { return (int)(long)device - 1; }
+/* A handle holds the GPU's number, and above it that of a MIG device; both one higher, so that 0 is none. */
+enum { MIG_SHIFT = 16 };
+static inline Device handle_of(int gpu, int number) { return (Device)(long)((gpu + 1) | (number + 1) << MIG_SHIFT); }
+
+/* The GPU behind a handle; of a MIG device its own. */
+static inline int index_of(Device device) { return (int)((long)device & ((1L << MIG_SHIFT) - 1)) - 1; }
+
+/* The MIG device behind a handle; NULL where it is a whole GPU. */
+static inline struct mig *mig_of(Device device) {
+    int number = (int)((long)device >> MIG_SHIFT) - 1;
+    return number < 0 ? NULL : find_mig(index_of(device), number);
+}
+static inline unsigned long long memory_of(Device device) {
+    return mig_of(device) ? mig_memory_bytes(mig_of(device)) : memory_bytes();
+}
 
 #endif

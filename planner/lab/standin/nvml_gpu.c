@@ -55,6 +55,8 @@ PUBLIC Return nvmlDeviceGetMemoryErrorCounter(Device device, int kind, int count
 
 PUBLIC Return nvmlDeviceGetRemappedRows(Device device, unsigned *good, unsigned *bad, unsigned *pending, unsigned *failed) {
     PLAY();
+    if (find_mig(index_of(device), -1))
+        return NOT_SUPPORTED;       /* as on a GPU with MIG instances */
     *good = (unsigned)value_of("remapped_corrected", index_of(device), 0);
     *bad = (unsigned)value_of("remapped_uncorrected", index_of(device), 0);
     *pending = (unsigned)value_of("remap_pending", index_of(device), 0);
@@ -85,16 +87,6 @@ PUBLIC Return nvmlDeviceGetFieldValues(Device device, int count, struct field *f
 
 /* ---- settings and modes ---- */
 
-PUBLIC Return nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pending) {
-    long mode = value_of("mig", index_of(device), -1);
-    PLAY();
-    if (mode < 0)
-        return NOT_SUPPORTED;
-    *current = *pending = (unsigned)mode;
-    return SUCCESS;
-}
-
-READS(nvmlDeviceGetMaxMigDeviceCount, unsigned, "mig_devices", 0)
 READS(nvmlDeviceGetVirtualizationMode, int, "virtualization", 0)
 READS(nvmlDeviceGetPersistenceMode, int, "persistence", 1)
 READS(nvmlDeviceGetComputeMode, int, "compute_mode", 0)
@@ -161,6 +153,8 @@ READS(nvmlDeviceGetPowerUsage, unsigned, "power_mw", 90000)
 
 PUBLIC Return nvmlDeviceGetUtilizationRates(Device device, unsigned out[2]) {
     PLAY();
+    if (mig_mode(index_of(device)) == 1)
+        return NOT_SUPPORTED;
     out[0] = (unsigned)value_of("utilisation_percent", index_of(device), there(FAULT "gpu-busy") ? 100 : 0);
     out[1] = 0;
     return SUCCESS;
@@ -223,45 +217,5 @@ PUBLIC Return nvmlDeviceGetGpuFabricInfoV(Device device, struct fabric_versioned
     out->clique = 0;
     out->state = plain.state;
     out->health = (unsigned)value_of("fabric_health", index_of(device), 0);
-    return SUCCESS;
-}
-
-/* ---- use ---- */
-
-struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
-
-/* A fault names the GPU that somebody uses, and the process: "0 4242". */
-PUBLIC Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *count, struct process *out) {
-    char line[64];
-    int gpu = 0;
-    unsigned pid = 1;
-    PLAY();
-    if (!read_line(FAULT "gpu-busy", line, sizeof line) || (sscanf(line, "%d %u", &gpu, &pid), gpu != index_of(device)))
-        pid = 0;
-    pid = (unsigned)value_of("busy_pid", index_of(device), pid);
-    if (!pid) {
-        *count = 0;
-        return SUCCESS;
-    }
-    if (*count < 1 || !out) {
-        *count = 1;
-        return INSUFFICIENT_SIZE;
-    }
-    *count = 1;
-    memset(out, 0, sizeof *out);
-    out->pid = pid;
-    out->memory = 1048576ULL * 1024;
-    out->gpu_instance = out->compute_instance = 0xffffffffU;
-    return SUCCESS;
-}
-
-PUBLIC Return nvmlDeviceGetComputeRunningProcesses_v2(Device device, unsigned *count, struct process *out) {
-    return nvmlDeviceGetComputeRunningProcesses_v3(device, count, out);
-}
-
-PUBLIC Return nvmlDeviceGetGraphicsRunningProcesses_v3(Device device, unsigned *count, struct process *out) {
-    (void)out;
-    PLAY();
-    *count = 0;
     return SUCCESS;
 }
