@@ -55,7 +55,7 @@ def explain_refusal(problem: Problem, matrices: MatrixSet) -> Refusal:
         nearest = tuple(nearest_targets(problem, matrices))
         if missing:
             goals = tuple(dict.fromkeys(goal for goal, _, _ in missing))
-            why = tuple(sentence for _, sentence, _ in missing)
+            why = tuple(dict.fromkeys(sentence for _, sentence, _ in missing))
             return Refusal(code="not-obtainable", goals=goals, nearest=nearest,
                            why=(*why, f"so {' and '.join(goals)} {'are' if len(goals) > 1 else 'is'} out of reach"),
                            sources=tuple(dict.fromkeys(s for _, _, s in missing if s)))

@@ -60,7 +60,7 @@ HANDED: dict[str, tuple[FactSet, dict[str, Any], dict[str, Any], list[str]]] = {
     "vgpu-guest-on-a-new-host": (ubuntu(), {"vgpu_guest": "17.5"}, {"vgpu_host": "17.5", "vgpu_guest": "16.4"}, [
         "vgpu-guest"]),
     "image": (ubuntu(os=DISKLESS), {"node_image": "gpu-2026.11"}, {"node_image": "gpu-2026.05"}, ["node-image"]),
-    "module-tree": (ubuntu(), {"toolkit_module": "13.0"}, {"toolkit_module": "12.8"}, ["module-default"]),
+    "module-tree": (ubuntu(version=NEW), {"toolkit_module": "13.0"}, {"toolkit_module": "12.8"}, ["module-default"]),
     "module-tree-back": (ubuntu(), {"toolkit_module": "12.8"}, {"toolkit_module": "13.0"}, ["module-default"]),
     "workloads": (ubuntu(), {"cuda_runtime": {"present": ["12.6"], "absent": ["12.4"]}},
                   {"workload_runtimes": ("12.4",)}, ["workload-runtime", "workload-runtime"]),

@@ -51,10 +51,28 @@ def test_two_goals_that_both_fail_get_a_target_that_can_be_planned() -> None:
     assert [s.move for s in cohort.steps] == ["driver", "toolkit"]
 
 
+def on(system: str, version: str, **fields: Any) -> FactSet:
+    facts = ubuntu(**fields)
+    return facts.model_copy(update={"os": facts.os.model_copy(update={"id": system, "version_id": version})})
+
+
+@pytest.mark.parametrize(("now", "wanted", "found"), [
+    (("rhel", "8.10"), "rhel-9.*", "rhel-9.7"), (("rocky", "9.5"), "rocky-9.6", "rocky-9.6"),
+    (("almalinux", "8.10"), "almalinux-9.6", "almalinux-9.6"), (("sles", "15.6"), "sles-15.7", "sles-15.7")])
+def test_releases_of_enterprise_systems_have_ways_too_minor_ones_included(now: Any, wanted: str, found: str) -> None:
+    (cohort,) = plan_for(on(*now), target(os=wanted)).cohorts
+    assert [(s.move, s.changes[0].to) for s in cohort.steps] == [("os-release", found)]
+
+
+def test_a_package_manager_that_planner_does_not_drive_is_named_once_for_all_that_is_wanted() -> None:
+    facts = on("sles", "15.6", available=None)
+    _, why, _ = refused(facts, target(driver="580", cuda_toolkits={"present": ["13.0"]}))
+    assert why.count("these nodes have zypper (sles-15.6)") == 1
+    assert "repositories" not in why
+
+
 def test_a_hop_that_leads_on_is_nearer_than_one_that_leads_nowhere() -> None:
-    facts = ubuntu()
-    facts = facts.model_copy(update={"os": facts.os.model_copy(update={"id": "rhel", "version_id": "8.10"})})
-    _, _, hint = refused(facts, target(os="rhel-10.0"))
+    _, _, hint = refused(on("rhel", "8.10"), target(os="rhel-10.0"))
     assert "os rhel-9.6 instead of rhel-10.0" in hint
 
 
