@@ -101,7 +101,9 @@ def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_
 
 
 class _Choice:
-    """The canaries taken so far. Among equals, the smallest NVLink domain wins, then the first name."""
+    """The canaries taken so far. Among equals, the smallest NVLink domain wins, then the emptiest failure domain, then
+    the first name.
+    """
 
     def __init__(self, units: tuple[Unit, ...], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str]) -> None:
         self.units = tuple(sorted(units, key=lambda u: (len(u.nodes), u.nodes)))
@@ -174,9 +176,12 @@ class _Choice:
 
         for cohort, candidates in sorted(by_cohort.items()):
             if cohort not in cohorts:
-                # A node that also brings a new pool saves a canary there.
+                # A node that also brings a new pool saves a canary there; one in another failure domain does not
+                # have to wait for the others, and shows more.
+                crowd = Counter(d for unit in self.taken for d, _ in unit.failure_domains)
                 take(min(candidates, key=lambda u: (
-                    len(u.nodes), not any(p in pools and p not in seen_pools for p, _ in u.pools), u.nodes)))
+                    len(u.nodes), not any(p in pools and p not in seen_pools for p, _ in u.pools),
+                    sum(crowd[d] for d, _ in u.failure_domains), u.nodes)))
         for unit in self.units:
             if any(p in pools and p not in seen_pools for p, _ in unit.pools):
                 take(unit)

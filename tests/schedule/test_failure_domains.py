@@ -10,7 +10,7 @@ import pytest
 from planner.documents import dump_model
 from planner.errors import ScheduleError
 from planner.execute.course import Course
-from planner.execute.decide import _Room
+from planner.execute.room import Room
 from planner.execute.states import NodeState, start_state
 from planner.model.target import Target
 from planner.schedule.assemble import make_plan
@@ -80,11 +80,11 @@ def test_the_engine_counts_nodes_of_all_pools_in_a_failure_domain() -> None:
     """While a node of the other pool is held back, failed, no node of this pool may leave the domain they share."""
     plan = shared()
     state = start_state(plan)
-    assert _Room(plan, state).take(("y1",)) == ""
+    assert Room(plan, state).take(("y1",)) == ""
     failed = replace(state.nodes["x0"], state=NodeState.FAILED, started=True)
     held = replace(state, nodes={**state.nodes, "x0": failed})
-    assert "failure domain pdu" in _Room(plan, held).take(("y1",))
-    assert _Room(plan, held).take(("x1",)) == ""
+    assert "failure domain pdu" in Room(plan, held).take(("y1",))
+    assert Room(plan, held).take(("x1",)) == ""
     course = Course(plan)
     assert course.with_room(["y1"], {"x0"}) == ()
     assert course.with_room(["x1"], {"x0"}) == ("x1",)
@@ -93,7 +93,7 @@ def test_the_engine_counts_nodes_of_all_pools_in_a_failure_domain() -> None:
 def test_the_engine_counts_nodes_that_are_down_in_their_failure_domain() -> None:
     made = racks(max_unavailable=4, max_unavailable_per_domain=2, growth=10)
     plan = made.plan()
-    assert "failure domain a" in _Room(plan, start_state(plan)).take(("n0", "n2"))
+    assert "failure domain a" in Room(plan, start_state(plan)).take(("n0", "n2"))
     assert Course(plan).with_room(["n0", "n2"], {"lost"}) == ("n0",)
 
 
@@ -111,3 +111,11 @@ def test_a_domain_that_leaves_a_node_behind_is_told() -> None:
     told = [w for w in make_plan(fleet(nodes), part, shipped(), planner_version="0").warnings if "NVLink" in w]
     assert len(told) == 1
     assert told[0].startswith("NVLink domain rack-0 moves without n2, which")
+
+
+def test_canaries_are_spread_over_failure_domains() -> None:
+    """Four cohorts in four racks: a canary in each rack, in one batch, and not four after another in the first."""
+    table = {f"n{i:02}": {"cohort": f"c{i % 4}", "failure_domain": f"rack-{i // 4}"} for i in range(16)}
+    plan = world(table, max_unavailable=4, max_unavailable_per_domain=1).plan()
+    (chosen,) = batches(plan, "canary")
+    assert len({plan.nodes[n].failure_domain for n in chosen}) == len({plan.nodes[n].cohort for n in chosen}) == 4
