@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 import tempfile
 import time
@@ -15,6 +17,7 @@ from planner.errors import ExitCode, PlannerError
 
 if TYPE_CHECKING:
     from planner.cli.rollout import Rollout
+    from planner.lab.lab import Lab
     from planner.lab.rehearsal import Rehearsal, RehearsedNode
     from planner.schedule.plan import Plan
 
@@ -84,29 +87,38 @@ def _in_lab(plan: Plan, bundle: Path, most: int, *, keep: bool) -> Rehearsal:
     if not names:
         return Rehearsal(plan=plan.name, digest=plan.digest, simulated=False, exit_codes=(), nodes=(),
                          trouble=("the plan changes nothing, so there is nothing to rehearse",))
-    with tempfile.TemporaryDirectory(prefix="planner-rehearse-") as directory:
-        place = Path(directory)
-        lab = Lab(place / "lab")
-        try:
-            mirrored = mirror_plan(plan, tuple(names.values()), dict.fromkeys(names, ""))
-            pairs = ", ".join(f"{lab_name}={real}" for lab_name, real in names.items())
-            _say(f"{len(names)} lab nodes stand for {len(plan.nodes)}: {pairs}")
-            lab.up(specs_for(plan, names), stand_in_packages(mirrored.plan), say=_say)
-            mirrored = mirror_plan(plan, tuple(names.values()), {name: lab.machine_id(name) for name in names})
-            here = finish(mirrored.plan, mirrored.plan.seal)
-            rendered = render_bundle(here, assets)
-            assert all(rendered[name] == content for name, content in assets.items()), "an asset was changed on the way"
-            write_bundle(rendered, place / "bundle")
-            boots = {name: lab.status()[name]["boots"] for name in names}
-            codes, states, trouble = _drive(place / "bundle", str(place / "state"), inventory=str(lab.inventory_path))
-            nodes = _look(lab, here, names, states, boots)
-        finally:
-            if keep:
-                _say(f"the lab keeps running; end it with: planner lab down --id {lab.entry.id}")
-            else:
-                lab.down()
+    place = Path(tempfile.mkdtemp(prefix="planner-rehearse-"))
+    lab = Lab(place / "lab")
+    try:
+        mirrored = mirror_plan(plan, tuple(names.values()), dict.fromkeys(names, ""))
+        pairs = ", ".join(f"{lab_name}={real}" for lab_name, real in names.items())
+        _say(f"{len(names)} lab nodes stand for {len(plan.nodes)}: {pairs}")
+        lab.up(specs_for(plan, names), stand_in_packages(mirrored.plan), say=_say)
+        mirrored = mirror_plan(plan, tuple(names.values()), {name: lab.machine_id(name) for name in names})
+        here = finish(mirrored.plan, mirrored.plan.seal)
+        rendered = render_bundle(here, assets)
+        assert all(rendered[name] == content for name, content in assets.items()), "an asset was changed on the way"
+        write_bundle(rendered, place / "bundle")
+        boots = {name: lab.status()[name]["boots"] for name in names}
+        codes, states, trouble = _drive(place / "bundle", str(place / "state"), inventory=str(lab.inventory_path))
+        nodes = _look(lab, here, names, states, boots)
+    finally:
+        _leave(lab, place, keep=keep)
     return Rehearsal(plan=plan.name, digest=plan.digest, simulated=False, exit_codes=codes, nodes=nodes,
                      trouble=trouble, assets={name: digest(content) for name, content in assets.items()})
+
+
+def _leave(lab: Lab, place: Path, *, keep: bool) -> None:
+    """End the lab and what was written for it, or say where both are; a lab that never started is not kept."""
+    from planner.errors import LabError
+
+    if keep:
+        with contextlib.suppress(LabError):
+            _say(f"the lab keeps running; end it with: planner lab down --id {lab.entry.id}")
+            _say(f"its bundle and journal stay in {place}, its inventory is {lab.inventory_path}")
+            return
+    lab.down()
+    shutil.rmtree(place)
 
 
 def _drive(bundle: Path, state: str, *, inventory: str, simulate: str = "") -> tuple[
