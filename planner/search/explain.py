@@ -11,6 +11,7 @@ from typing import NamedTuple
 from planner.check.verdict import Judgement
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
+from planner.matrix.schema import Condition
 from planner.model.version import contains
 from planner.search.compile import compile_task, movable
 from planner.search.core.conflict import minimal_conflict
@@ -165,7 +166,8 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     core += _carried_too(core, carried, problem, matrices, judge)
     rules = [c.removeprefix(_RULE) for c in core if c.startswith(_RULE)]
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
-    evidence = [_evidence(judge.seen[name], problem, judge, wanted) for name in rules]
+    evidence = [text for name in rules for text in (_evidence(judge.seen[name], problem, judge, wanted),
+                                                    *_would_do(name, problem, matrices))]
     conclusion = f"so {' and '.join(wanted)} {'are' if len(wanted) > 1 else 'is'} out of reach for these nodes"
     stands = _stands(problem, matrices, judge, core) if rules else None
     if stands is False:
@@ -194,6 +196,24 @@ def _carried_too(core: list[str], carried: list[str], problem: Problem, matrices
     bare = compile_task(problem, matrices, judge, enforced=rules, goals=frozenset(names)).task
     needed = bool(carried) and not isinstance(solve(bare), NoPath)
     return [c for c in carried if needed or matrices.components[c.removeprefix(_GOAL)].carrier in names]
+
+
+def _would_do(rule: str, problem: Problem, matrices: MatrixSet) -> Iterator[str]:
+    """Yield what a rule asks for and the nodes' repositories have, and why it cannot be put on there all the same."""
+    claim = next((c for c in matrices.claims if c.name == rule), None)
+    for component, condition in claim.then.items() if claim is not None else ():
+        text = matrices.is_text(component)
+        found = [(v, why) for (c, v), why in sorted(problem.unobtainable.items())
+                 if c == component and v not in problem.candidates.get(c, ()) and _fits(condition, v, text)]
+        if found and not any(_fits(condition, v, text) for v in problem.candidates.get(component, ())):
+            yield f"{component} {found[-1][0]} would do, but {found[-1][1]}"
+
+
+def _fits(condition: Condition, value: str, text: bool) -> bool:
+    try:
+        return matches_value(condition, value, text=text)
+    except ValueError:
+        return False      # a range that was wanted, not a version
 
 
 def _accepting(rules: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> Iterator[str]:

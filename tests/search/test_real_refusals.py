@@ -84,3 +84,15 @@ def test_a_downgrade_that_workloads_forbid_leaves_the_driver_as_it_is() -> None:
         make_plan(document(ubuntu(version=NEW), {"workload_runtimes": ("13.0",)}), target(driver="570"), shipped(),
                   planner_version="0")
     assert f"keep driver {NEW}" in told.value.diagnostics[0].hint
+
+
+def test_a_driver_that_would_do_and_cannot_be_put_on_is_told_with_the_reason() -> None:
+    """Nobody asked for a driver: the toolkit needs one, and the one in the repositories is another publisher's."""
+    own, other = (ubuntu_driver(v, "open", origin=o, server=False) for v, o in (
+        (OLD, "0ubuntu0.22.04.1"), (NEW, "1ubuntu1")))
+    facts = ubuntu(flavour="open", available=offered(own, other, {"cuda-toolkit-13-0": "13.0.2-1"}))
+    facts = facts.model_copy(update={"packages": own})
+    _, why, _ = refused(facts, target(cuda_toolkits={"present": ["13.0"]}))
+    assert "CUDA 13.x needs driver 580" in why
+    assert f"driver {NEW} would do, but the repositories have driver {NEW} from vendor only" in why
+    assert "want driver_origin vendor first" in why
