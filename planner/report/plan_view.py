@@ -233,6 +233,7 @@ def _lists(plan: Plan, width: int) -> Iterator[list[Text]]:
         ("Inherited problems (already there before any step)", _inherited(plan), "yellow"),
         ("Risks accepted in the target", [f"{r.claim}: {r.statement}" for r in plan.risks], "yellow"),
         ("Handed over: the rollout stops there until it is done", _handed_over(plan), "yellow"),
+        ("Remarks on steps", _remarks(plan), "yellow"),
         ("Points of no return", _no_return(plan), "yellow"),
         ("Worth knowing", list(plan.warnings), "cyan"),
         ("Left alone", _left_alone(plan), "dim"),
@@ -261,6 +262,16 @@ def _handed_over(plan: Plan) -> list[str]:
                 found.setdefault((step.title, *told, *end * bool(step.ends)), []).append(f"{cohort.id} {step.id}")
     return [line for lines, places in found.items()
             for line in (f"{shortened(places, NAMES_SHOWN)}: {lines[0]}", *(f"  {text}" for text in lines[1:]))]
+
+
+def _remarks(plan: Plan) -> list[str]:
+    """Return what people should know or do about steps, each text once."""
+    found: dict[str, list[str]] = {}
+    for cohort in plan.cohorts:
+        for step in cohort.steps:
+            for remark in step.remarks or ():
+                found.setdefault(remark, []).append(f"{cohort.id} {step.id}")
+    return [f"{shortened(places, NAMES_SHOWN)}: {remark}" for remark, places in found.items()]
 
 
 def _no_return(plan: Plan) -> list[str]:

@@ -46,7 +46,7 @@ class StepList:
 def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda_major: str,
                 accepted: frozenset[str]) -> StepList:
     """Turn a path into steps with exact packages; the way back undoes them in reverse order."""
-    installed = dict(node.facts.packages)
+    installed, kept = dict(node.facts.packages), kept_values(node, matrices)
     steps: list[Step] = []
     back: list[Step] = []
     no_return: tuple[str, str, tuple[str, ...]] | None = None
@@ -62,7 +62,7 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         for name in act.remove:
             installed.pop(name, None)
         installed.update(act.install)
-        step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted)
+        step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted, kept)
         if not _asked_for(transition, want, matrices):
             step = step.model_copy(update={"remarks": (*(step.remarks or ()), UNASKED)})
         steps.append(step)
@@ -133,8 +133,18 @@ def _asked_for(transition: Transition, want: Want, matrices: MatrixSet) -> bool:
     return not want.keys().isdisjoint(named | tied)
 
 
+def kept_values(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return what no step moves and no path is searched by, and what notes on steps may ask for all the same."""
+    found: dict[str, tuple[str, ...]] = {
+        name: (text,) for name, text in sorted(node.facts.container_runtimes.items())
+        if name in matrices.components and text[:1].isdecimal()}
+    if any(gpu.mig_enabled for gpu in node.facts.gpus):
+        found["mig"] = ("yes",)
+    return found
+
+
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,
-          accepted: frozenset[str]) -> Step:
+          accepted: frozenset[str], kept: State) -> Step:
     move = next(m for m in matrices.moves if m.name == transition.move)
     judged = judgements_of(after, matrices)
     because = tuple(
@@ -145,7 +155,7 @@ def _step(step_id: str, transition: Transition, act: PackageAct, after: State, m
     )
     risks = tuple(sorted({j.risk or j.rule for j in judged if j.verdict is not Verdict.SUPPORTED and j.blocking
                           and j.names & accepted}))
-    more = step_fields(move, transition.changes, after, matrices)
+    more = step_fields(move, transition.changes, {**kept, **after}, matrices)
     if move.act == "handover":
         more |= handover_fields(move, transition.changes, after)
     return Step.model_validate({

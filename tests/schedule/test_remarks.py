@@ -1,0 +1,48 @@
+"""Remarks of the matrices on steps: what no step moves may ask for them, and people see them in the terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.facts.schema import FactSet, GpuFacts
+from planner.report.plan_view import PlanView
+from planner.schedule.plan import Plan
+from tests.schedule.machines import NEW, plan_for, target, ubuntu
+
+CONTAINER_TOOLKIT = "1.19.1"
+
+
+def remarks(plan: Plan) -> list[str]:
+    return [remark for cohort in plan.cohorts for step in cohort.steps for remark in step.remarks or ()]
+
+
+def with_mig(facts: FactSet, *enabled: bool | None) -> FactSet:
+    gpus = tuple(GpuFacts(index=i, model=facts.gpus[0].model, compute_capability=facts.gpus[0].compute_capability,
+                          mig_enabled=mode) for i, mode in enumerate(enabled))
+    return facts.model_copy(update={"gpus": gpus})
+
+
+def test_a_reboot_of_mig_nodes_is_told() -> None:
+    told = [r for r in remarks(plan_for(with_mig(ubuntu(), False, True), target(driver=NEW))) if "MIG" in r]
+    assert len(told) == 1
+    for modes in ((False, False), (None, None)):
+        assert not any("MIG" in r for r in remarks(plan_for(with_mig(ubuntu(), *modes), target(driver=NEW))))
+
+
+@pytest.mark.parametrize(("runtimes", "named"), [
+    ({"docker": "24.0.7"}, "Docker"), ({"docker": "27.1.1"}, ""), ({"containerd": "1.7.2"}, "containerd"),
+    ({"containerd": "1.7.27", "docker": "26.1.0"}, ""), ({"cri-o": "1.20.0"}, ""), ({"docker": "unknown"}, ""),
+    ({}, ""),
+])
+def test_runtimes_too_old_for_new_cdi_specs_are_told(runtimes: dict[str, str], named: str) -> None:
+    facts = ubuntu().model_copy(update={"container_runtimes": runtimes})
+    told = [r for r in remarks(plan_for(facts, target(container_toolkit=CONTAINER_TOOLKIT))) if "CDI specs that" in r]
+    assert [f"the {named} of these nodes" in r for r in told] == [True] * bool(named)
+
+
+def test_remarks_stand_in_the_terminal_once() -> None:
+    plan = plan_for(with_mig(ubuntu(), True), target(driver=NEW))
+    lines = [line.plain for line in PlanView(plan).lines(100, "utf-8")]
+    at = lines.index("Remarks on steps")
+    assert lines[at + 1].startswith(f"  {plan.cohorts[0].id} s1: MIG instances do not outlive a reboot")
+    assert sum("MIG instances" in line for line in lines) == 1
