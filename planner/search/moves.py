@@ -173,10 +173,15 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
 
 
 def cost_of(move: Move, changes: Changes, problem: Problem) -> dict[str, int]:
-    """Return what a step costs by itself, whatever the rest of the state is."""
+    """Return what a step costs by itself, whatever the rest of the state is.
+
+    What no goal names stays in its branch where that is enough: nobody asked for more than that.
+    """
     age = sum(
         [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,))].index(new)
         for c, _, new in changes
         if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
     )
-    return {"reboots": int(move.disruption == "reboot"), "steps": 1, "minutes": move.minutes, "age": age}
+    strayed = sum(bool(old and new) and old.split(".")[0] != new.split(".")[0]
+                  for c, old, new in changes if c not in problem.goals)
+    return {"reboots": int(move.disruption == "reboot"), "steps": 1, "minutes": move.minutes, "age": age + strayed}

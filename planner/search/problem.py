@@ -13,8 +13,9 @@ from planner.model.version import contains
 # Fields of a path's cost, in the default order of importance. ``risks`` counts accepted risks in every state,
 # ``warnings`` known problems that steps bring and the start did not have: what is known to be bad is taken only where
 # it must be. ``early`` counts what was changed before a reboot without needing one (what needs a reboot decides what
-# the rest may be), ``age`` how far a chosen version is from the newest that fits, ``order`` how often a step was taken
-# although one that stands earlier in the matrices or in the goal was still open: it settles ties.
+# the rest may be), ``age`` how far a chosen version is from the newest that fits, and of what nobody asked for whether
+# it leaves its branch, ``order`` how often a step was taken although one that stands earlier in the matrices or in the
+# goal was still open: it settles ties.
 COST_ORDER = ("reboots", "risks", "steps", "warnings", "early", "minutes", "age", "order")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from planner.check.evaluate import problems
 from planner.facts.schema import FactSet, KernelFacts, LibraryFacts, ToolkitFacts
+from planner.model.target import Accept
 from planner.schedule.plan import Cohort
 from tests.schedule.machines import NEW, OLD, offered, plan_for, shipped, target, ubuntu, ubuntu_driver
 
@@ -52,3 +53,21 @@ def test_remarks_about_a_driver_name_the_driver_where_a_kernel_moves_with_it() -
     assert {c.component for c in step.changes} == {"driver", "kernel"}
     (remark,) = [r for r in step.remarks or () if r.startswith("firmware: ")]
     assert f"driver {NEW}" in remark
+
+
+@pytest.mark.parametrize(("offers", "expected"), [(("550.163.01", NEW), "550.163.01"), ((NEW,), NEW)])
+def test_a_kernel_that_the_driver_does_not_build_for_brings_the_nearest_driver_that_does(offers: tuple[str, ...],
+                                                                                        expected: str) -> None:
+    """In the same reboot; in the branch that is there where that is enough, because nobody asked for another one."""
+    now, then = "6.8.0-60-generic", "6.14.0-37-generic"
+    kernels = [{f"linux-image-{k}": k.replace("-generic", ".1")} for k in (now, then)]
+    facts = ubuntu(flavour="open", version="550.54.15", release="24.04", kernel=KernelFacts(running=now),
+                   packages=kernels[0],
+                   available=offered(*(ubuntu_driver(v, "open") for v in ("550.54.15", *offers)), *kernels))
+    (step,) = only(facts, kernel=then).steps
+    assert {c.component: c.to for c in step.changes} == {"driver": expected, "kernel": then}
+    accepted = target(kernel=then).model_copy(update={"accept": (
+        Accept(risk="driver-550-early-kernel-6.10", because="Ubuntu patched it; built on a spare node"),)})
+    (cohort,) = plan_for(facts, accepted).cohorts
+    assert {c.component for s in cohort.steps for c in s.changes} == {"kernel"}
+    assert cohort.steps[0].risks == ("driver-550-early-kernel-6.10",)
