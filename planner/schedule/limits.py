@@ -105,9 +105,12 @@ def left_behind(units: Iterable[Unit], domain_of: Mapping[str, str], nodes: Mapp
         domain_of: NVLink domain of every node that anybody spoke of, readable or not.
         nodes: All nodes of the plan; those among them that stay are at the target already.
     """
+    left: dict[str, list[str]] = defaultdict(list)
+    for name, domain in domain_of.items():
+        if name not in nodes:
+            left[domain].append(name)
     for unit in units:
-        lost = [n for n, domain in domain_of.items() if domain == unit.nvlink_domain != "" and n not in nodes]
-        if lost:
+        if unit.nvlink_domain and (lost := left.get(unit.nvlink_domain)):
             yield (f"NVLink domain {unit.nvlink_domain} moves without {shown(lost)}, which this plan leaves out: bring "
                    f"{'them' if len(lost) > 1 else 'it'} into the plan, or keep the domain out of service until its "
                    "nodes are equal again")
