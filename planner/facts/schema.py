@@ -4,8 +4,7 @@ Facts are stored by content: a node refers to its fact set by digest; identity (
 equal stacks share one fact set however many nodes carry it.
 """
 
-from __future__ import annotations
-
+# Annotations are objects here, not text that pydantic would have to compile at every start.
 from typing import Literal
 
 from pydantic import Field
@@ -103,15 +102,15 @@ class PythonEnvFacts(Evidence):
 class FactSet(Evidence):
     """Everything about a node that two equal nodes share. No UUID, time, pid or temperature may enter."""
 
-    os: OsFacts = OsFacts()
-    kernel: KernelFacts = KernelFacts()
-    driver: DriverFacts = DriverFacts()
+    os: OsFacts = OsFacts.model_construct()
+    kernel: KernelFacts = KernelFacts.model_construct()
+    driver: DriverFacts = DriverFacts.model_construct()
     gpus: tuple[GpuFacts, ...] = ()
     nvswitch: bool | None = None
     pci_gpus: int | None = None       # on the PCI bus, whether NVML sees them or not; None: not the node's own bus
     nics: tuple[str, ...] = ()        # models of RDMA adapters
-    fabric_manager: ServiceFacts = ServiceFacts()
-    imex: ServiceFacts = ServiceFacts()
+    fabric_manager: ServiceFacts = ServiceFacts.model_construct()
+    imex: ServiceFacts = ServiceFacts.model_construct()
     services: dict[str, ServiceFacts] = Field(default_factory=dict)
     toolkits: tuple[ToolkitFacts, ...] = ()
     libraries: tuple[LibraryFacts, ...] = ()
@@ -140,7 +139,7 @@ class NodeRecord(Evidence):
 
     name: str
     facts: str                        # digest of its fact set
-    identity: Identity = Identity()
+    identity: Identity = Identity.model_construct()
     observed_at: str = ""             # ISO 8601, UTC
     declared: dict[str, str | tuple[str, ...] | bool] = Field(default_factory=dict)  # planner_* variables
     groups: tuple[str, ...] = ()

@@ -4,8 +4,7 @@ A *state* is a mapping from component name to a tuple of values: ``()`` means kn
 unknown. Single components have at most one value. Attributes (hardware, OS, workloads) use the same form, never move.
 """
 
-from __future__ import annotations
-
+# Annotations are objects here, not text that pydantic would have to compile at every start.
 from collections.abc import Mapping
 from typing import Annotated, Literal
 

@@ -1,7 +1,6 @@
 """``plan.json``: the one document that a bundle carries and the engine executes."""
 
-from __future__ import annotations
-
+# Annotations are objects here, not text that pydantic would have to compile at every start.
 from typing import Literal
 
 from pydantic import Field
