@@ -142,15 +142,16 @@ def usable_sets(component: str, facts: FactSet, state: State, matrices: MatrixSe
                 becomes: State | None = None) -> tuple[PackageSet, ...]:
     """Return the package set that owns a component, and behind it those that its other versions may come in.
 
-    Sets without a line are names of one thing: packages drop the branch from their name, or change it, on the way from
-    one version to the next. Sets of one line stay apart: there ``owner_set`` decides.
+    Sets of one line (or of none) that a state fits alike are names of one thing: packages drop the branch from their
+    name, or change it, on the way from one version to the next.
     """
     owner = owner_set(component, facts, state, matrices, becomes)
-    if owner is None or owner.line:
-        return () if owner is None else (owner,)
+    if owner is None:
+        return ()
     state = {**state, **becomes} if becomes else state
     others = [s for s in matrices.packages
-              if s.component == component and s.manager == owner.manager and not s.line and s.name != owner.name]
+              if s.component == component and s.manager == owner.manager and s.line == owner.line
+              and s.name != owner.name]
     return (owner, *(s for s in others
                      if all(holds(c, n, state, text=matrices.is_text(n)) for n, c in s.when.items())))
 
@@ -239,7 +240,8 @@ def resolve_install(
     cuda_major = cuda_major or default_major(facts)
     before = owner_set(component, facts, state, matrices)
     tries = [_pinned(s, version, facts, matrices, before, cuda_major, installed) for s in usable]
-    return next((plan for plan in tries if isinstance(plan, PackagePlan)), tries[0])
+    best = sorted(tries, key=lambda plan: (isinstance(plan, Unresolvable), bool(getattr(plan, "packages", ()))))
+    return best[0]      # else the reason of a set that misses no package: the others are names of other versions
 
 
 def default_major(facts: FactSet) -> str:
@@ -277,7 +279,7 @@ def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: Mat
     offered = dict.fromkeys(_publisher_of(package_set, v) for v in found[names[0]])
     shared = [o for o in offered if all(any(_publisher_of(package_set, v) == o for v in found[n]) for n in names)]
     if not shared or (own and own not in shared):
-        return Unresolvable(_foreign(package_set, version, own, shared, matrices), tuple(names))
+        return Unresolvable(_foreign(package_set, version, own, shared, matrices))
     chosen = own or shared[0]
     pins = {name: next(v for v in found[name] if _publisher_of(package_set, v) == chosen) for name in names}
     for template in package_set.optional:
@@ -288,7 +290,8 @@ def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: Mat
             pins[name] = offers[0]
     replaced = {n for n in installed if any(matches(n, g) for g in package_set.replaces)}
     if before is not None and before.name != package_set.name:
-        replaced |= {n for n in installed if _belongs(n, before) and not _belongs(n, package_set)}
+        replaced |= {n for n in installed if (_belongs(n, before) or any(matches(n, g) for g in before.replaces))
+                     and not _belongs(n, package_set)}
     return PackagePlan(package_set.manager, pins, tuple(sorted(replaced - set(pins))), package_set.name)
 
 

@@ -56,6 +56,21 @@ def test_pins_are_never_of_two_publishers() -> None:
     assert "no publisher who has all packages" in told
 
 
+def test_the_vendors_driver_for_ubuntu_loses_the_branch_in_its_names_from_590_on() -> None:
+    names = ("nvidia-dkms-open", "libnvidia-compute", "nvidia-kernel-common", "libnvidia-cfg1", "nvidia-persistenced")
+    then = dict.fromkeys(names, f"595.71.05-{VENDOR}")
+    old = {**desktop(OLD, VENDOR), "libnvidia-gpucomp-570": f"{OLD}-{VENDOR}"}
+    facts = workstation(VENDOR, desktop(OLD, VENDOR), then).model_copy(update={"packages": old})
+    cohort = only(facts, target(driver="595"))
+    (step,) = cohort.steps
+    assert {"nvidia-dkms-open", "libnvidia-compute"} <= set(step.packages.install) <= set(then)
+    assert set(step.packages.remove) == set(old)
+    assert dict(cohort.way_back[0].packages.install) == old
+    assert set(cohort.way_back[0].packages.remove) == set(step.packages.install)
+    told = refused(workstation(DISTRIBUTION, desktop(OLD, DISTRIBUTION), then), target(driver="595"))
+    assert "from vendor only, and what is installed comes from distribution" in told
+
+
 RPM = {"kmod-nvidia-open-dkms": "3:{v}-1.el9", "nvidia-driver-cuda": "3:{v}-1.el9",
        "nvidia-driver-cuda-libs": "3:{v}-1.el9", "nvidia-kmod-common": "3:{v}-1.el9"}
 BEFORE = {"nvidia-fabric-manager": "{v}-1", "libnvidia-nscq-570": "{v}-1"}
