@@ -79,7 +79,7 @@ def build_waves(
     clock = _Clock(nodes, cohort_of, pools)
     order = _Order(nodes, {c.id: c.hardware_class for c in cohorts}, policies, pools,
                    make_ceilings(units, nodes, pools, policies), mixing, clock, like,
-                   rollout.not_before, alone=batch_soak > 0)
+                   rollout.not_before, batch_soak)
     phases = [order.of(phase) for phase in split_phases(units, nodes, cohorts)]
     waves = _make_waves([group for phase in phases for group in phase.groups],
                         {"staging": soak, "canary": soak, "batch": batch_soak}, clock)
@@ -151,7 +151,7 @@ class _Order:
     clock: _Clock
     like: Plan | None
     not_before: str | None
-    alone: bool                        # every batch is a wave of its own
+    batch_soak_minutes: int            # with any, every batch is a wave of its own
 
     def of(self, units: tuple[Unit, ...]) -> _Phase:
         """Return the waves of one phase."""
@@ -160,11 +160,14 @@ class _Order:
         canaries = choose_canaries(rest, nodes, self.class_of, self.policies, old_canaries(like, rest) if like else ())
         chosen = set(canaries)
         later = [u for u in rest if u not in chosen]
-        key = _order(nodes, self.mixing, (*staging, *canaries))
         begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)
+        key = _order(nodes, self.mixing, (*staging, *canaries), apart=False)
         if like is None:
-            grown = tuple(wave for found in self._meeting(later) for wave in waves_of(
-                grow(found, self.ceilings, key, self.policies, begun), alone=self.alone))
+            # Cohorts that are more than what is worked on at a time take turns: with few of them in a batch small
+            # batches take fewer turns, and large ones more.
+            keys = [key, _order(nodes, self.mixing, (*staging, *canaries), apart=True)]
+            several = len({nodes[n].cohort for u in later for n in u.nodes}) > CALLS
+            grown = min((self._grown(later, k, begun) for k in keys[:1 + several]), key=self._minutes)
         else:
             grown = keep_batches(like, later, self.ceilings, key, self.policies, begun)
         batches = [batch for wave in grown for batch in wave]
@@ -173,6 +176,14 @@ class _Order:
                     *(("batch", wave) for wave in grown)),
             warnings=(*staging_warnings(staging, rest, nodes, self.class_of), *canary_warnings(rest, self.policies),
                       *_stuck_warnings(batches, nodes, self.ceilings, self.policies, begun)))
+
+    def _grown(self, units: Iterable[Unit], key: Key, begun: Mapping[str, int]) -> tuple[tuple[UnitBatch, ...], ...]:
+        return tuple(wave for found in self._meeting(units) for wave in waves_of(
+            grow(found, self.ceilings, key, self.policies, begun), alone=self.batch_soak_minutes > 0))
+
+    def _minutes(self, waves: tuple[tuple[UnitBatch, ...], ...]) -> int:
+        busy = sum(self.clock.minutes(n for unit in batch for n in unit.nodes) for wave in waves for batch in wave)
+        return busy + self.batch_soak_minutes * len(waves)
 
     def _packed(self, units: Iterable[Unit], key: Key) -> tuple[UnitBatch, ...]:
         return tuple(batch for found in self._meeting(units) for batch in pack(found, self.ceilings, key))
@@ -211,12 +222,15 @@ def _mixing_domains(units: Iterable[Unit], nodes: Mapping[str, NodePlan], cohort
     return dict(sorted(found.items()))
 
 
-def _order(nodes: Mapping[str, NodePlan], mixing: Mapping[str, Mapping[str, object]], early: Iterable[Unit]) -> Key:
+def _order(nodes: Mapping[str, NodePlan], mixing: Mapping[str, Mapping[str, object]], early: Iterable[Unit], *,
+           apart: bool) -> Key:
+    """Return the order of units by communication domain and, where they are kept apart, by cohort."""
     begun = {nodes[n].comm_domain for u in early for n in u.nodes}
 
-    def key(unit: Unit) -> tuple[int, str]:
+    def key(unit: Unit) -> tuple[int, str, str]:
         domains = {d for n in unit.nodes if (d := nodes[n].comm_domain) in mixing and n in mixing[d]}
-        return min(((_BEGUN if d in begun else _LATER, d) for d in domains), default=(_OUTSIDE, ""))
+        first = min(((_BEGUN if d in begun else _LATER, d) for d in domains), default=(_OUTSIDE, ""))
+        return (*first, nodes[unit.nodes[0]].cohort if apart else "")
 
     return key
 

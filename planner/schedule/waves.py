@@ -10,7 +10,7 @@ from itertools import groupby
 from planner.model.target import RolloutPolicy
 from planner.schedule.limits import Ceilings, Room, Unit
 
-Key = Callable[[Unit], tuple[int, str]]     # place of a unit's communication domain in the order
+Key = Callable[[Unit], tuple[int, str, str]]     # place of a unit's communication domain, and of its cohort
 UnitBatch = tuple[Unit, ...]
 
 

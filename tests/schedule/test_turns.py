@@ -84,3 +84,22 @@ def test_expected_and_played_times_take_turns_too() -> None:
     mean, variance = Durations(measured).batch(names, 1.0)
     assert mean == pytest.approx(sum(drawn) / len(drawn), rel=0.05)
     assert 0 < variance < 100
+
+
+def test_of_many_cohorts_few_share_a_small_batch() -> None:
+    """Forty cohorts of five: a batch of sixteen nodes is of four cohorts, one turn, and not of sixteen, two turns."""
+    table = {f"n{i:03}": {"cohort": f"c{i % 40:02}"} for i in range(200)}
+    made = world(table, max_unavailable=16, growth=100)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    later = [b for w in plan.waves if w.kind == "batch" for b in w.batches]
+    assert {b.minutes for b in later} == {10}
+    assert [len(b.nodes) for b in later] == [16] * 10
+
+
+def test_of_many_cohorts_all_share_a_large_batch() -> None:
+    """Five hundred nodes: forty cohorts take five rounds of one turn; twenty would take three rounds of two."""
+    table = {f"n{i:04}": {"cohort": f"c{i % 40:02}"} for i in range(1040)}
+    plan = world(table, max_unavailable=500, growth=1000).plan()
+    later = [b for w in plan.waves if w.kind == "batch" for b in w.batches]
+    assert [(len(b.nodes), b.minutes) for b in later] == [(500, 50), (500, 50)]
