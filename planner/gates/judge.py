@@ -17,6 +17,7 @@ from .expect import tensor_cores_work, wrong
 from .failures import WORST_FIRST, Action, Verdict, code_of
 from .figures import STAND_IN, baseline_of, read_report
 from .load import judge_load
+from .node_findings import gpus_of
 from .node_state import judge_state
 from .pairs import judge_collective, judge_pairs
 from .software import judge_software
@@ -274,9 +275,11 @@ def _policy(report: Mapping[str, Any] | None, request: Mapping[str, Any], before
     """
     free = [] if report is None else [gpu for gpu in report["gpus"] if not gpu.get("error") and not gpu.get("busy")]
     asked = [gpu for gpu in free if not mig.was_empty(gpu, before)] or free
-    subjects, whole = ([subject_of(gpu) for gpu in gpus] for gpus in (
-        asked, [gpu for gpu in asked if not mig.is_mig(gpu)]))
+    subjects = [subject_of(gpu) for gpu in asked if not gpu.get("unsuited")]
+    whole = [subject_of(gpu) for gpu in asked if not gpu.get("unsuited") and not mig.is_mig(gpu)]
     required = {gate: frozenset(subjects) for gate in REQUIRED if subjects}
+    if asked:       # of one that is unsuited, too: why nothing ran there is told once
+        required["kernel"] = frozenset(map(subject_of, asked))
     if request.get("profile") in COMPARED and len(whole) > 1:
         required["pairs"] = frozenset()
     if request.get("profile") == "deep" and whole:
@@ -293,7 +296,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 def _told(decision: Decision, report: Mapping[str, Any] | None, notes: Sequence[str], *,
           compared: bool) -> dict[str, Any]:
-    names = {} if report is None else {subject_of(gpu): f"GPU {gpu.get('index')}" for gpu in report["gpus"]}
+    names = {} if report is None else {subject_of(gpu): f"GPU {gpu.get('index')}" for gpu in (
+        *gpus_of(report).values(), *report["gpus"])}
     bad = [r for r in decision.results if r.verdict not in (Verdict.PASS, Verdict.SKIP, Verdict.WARN)]
     watched = [r for r in decision.results if r.verdict is Verdict.WARN]
     skipped = [r for r in decision.results if r.verdict is Verdict.SKIP and (compared or r.code != "BASELINE_MISSING")]

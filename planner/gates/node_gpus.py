@@ -319,6 +319,11 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
         if label in old:
             found.judged(gate, label)
             _differ(gate, label, gpu, old[label], free, "{name} is {new}, was {old}", found, MIG_SETTINGS)
+            if "mig" not in free and "mig_mode" not in (old[label] if "mig_mode" in gpu else gpu):
+                # One side tells only whether it is on.
+                states = ["on" if side.get("mig") is True else "off" for side in (gpu, old[label])]
+                if states[0] != states[1]:
+                    found.add(gate, label, "SETTING_CHANGED", f"MIG is {states[0]}, was {states[1]}")
             if "mig_layout" not in free and (words := mig.layout_change(gpu, old[label])):
                 found.add(gate, label, "SETTING_CHANGED", words)
         elif before is not None:
