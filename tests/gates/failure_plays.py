@@ -43,6 +43,7 @@ class Play:
         spoil: Changes the report: for what happens on the way to the controller.
         part: The row shows in a result, not in the verdict on the node: nothing asks for a skipped gate.
         also: Codes of the same verdict that follow from this one.
+        times: How many results at least show the row.
         kept: Figures that this machine's processor makes, which this play is about.
     """
 
@@ -65,6 +66,7 @@ class Play:
     spoil: Callable[[str], str] | None = None
     part: bool = False
     also: tuple[str, ...] = ()
+    times: int = 1
     kept: tuple[str, ...] = ()
 
 
@@ -208,7 +210,7 @@ PLAYS["GATE_BUSY"] = [Play(programs={"first": HOLDER}, request={"busy_wait_secon
 PLAYS["GATE_HUNG_D"] = [Play(programs={"first": STUCK_LINE}, request={"stuck_look_s": 0.6})]
 PLAYS["GATE_RESIDUE"] = [Play(plays=("later busy_pid 4242 1",))]
 
-LOADED = {"gpus": 1, "profile": DEEP, "request": {"load_seconds": 1, "expect": {"gpus": 1}}}
-CPU_BEFORE = Play(**LOADED, kept=("launch_cpu_us",))
+LOADED = Play(gpus=1, profile=DEEP, request={"load_seconds": 1, "expect": {"gpus": 1}})
+CPU_BEFORE = replace(LOADED, kept=("launch_cpu_us",))
 PLAYS["CPU_OVERHEAD"] = [replace(CPU_BEFORE, plays=("spin cuLaunchKernel 150",), before=CPU_BEFORE)]
-PLAYS["LOW_UTILISATION"] = [Play(**LOADED, plays=("value utilisation_percent 40",))]
+PLAYS["LOW_UTILISATION"] = [replace(LOADED, plays=("value utilisation_percent 40",))]

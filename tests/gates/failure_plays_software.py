@@ -5,6 +5,7 @@ All of it lies in /run/stand-in of a node of its own; nothing of this machine's 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.gates.failure_plays import OLD_DRIVER, STANDARD, Play
@@ -22,15 +23,10 @@ def soft(gpus: int = 1, image: str = "", **more: Any) -> Play:
     return Play(profile=STANDARD, gpus=gpus, request={"software": software, "expect": {"gpus": gpus}}, **more)
 
 
-def library(name: str, what: str, **more: Any) -> Play:
-    """A node with one library."""
-    return soft(libraries={name: what}, **more)
-
-
-def framework(**changes: Any) -> Play:
-    """A node with an interpreter whose torch is a stand-in."""
+def framework(**changes: Any) -> dict[str, str]:
+    """Return the files of an interpreter whose torch is a stand-in."""
     start = f'#!/bin/sh\n# a stand-in for a user\'s interpreter\nPYTHONPATH=/{SITE}/site exec {{python}} "$@"'
-    return soft(files={PYTHON[1:]: start, f"{SITE}/site/torch/__init__.py": torch(**changes)})
+    return {PYTHON[1:]: start, f"{SITE}/site/torch/__init__.py": torch(**changes)}
 
 
 # One GPU, whose stand-in NVML answers inside the container as that of a container whose devices were taken away.
@@ -65,28 +61,30 @@ while os.path.exists("/proc/" + sys.argv[2]):
 """.replace("VERSION", OLD_DRIVER)
 
 
-def cdi(driver: str, *there: str) -> Play:
-    """A node with a CDI file that names a device and the library of a driver; ``there`` are files that exist."""
+def cdi(driver: str, *there: str) -> dict[str, str]:
+    """Return a CDI file that names a device and the library of a driver; ``there`` are those of them that exist."""
     names = [f"/{SITE}/nvidia0", f"/{SITE}/libcuda.so.{driver}"]
     spec = "# a stand-in\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\ncontainerEdits:\n  mounts:\n" + "".join(
         f"  - hostPath: {name}\n" for name in names)
-    return soft(files={"run/cdi/nvidia.yaml": spec, **{f"{SITE}/{name}": "stand-in" for name in there}})
+    return {f"run/cdi/{driver}.yaml": spec, **{f"{SITE}/{name}": "stand-in" for name in there}}
 
 
 BROKEN_NVCC = "#!{python}\n" + NVCC.replace("text =", "sys.exit('cudafe++ died (stand-in)')\n    text =")
-TORN = library(CUBLAS, "torn cublas 13000")
+TORN = soft(libraries={CUBLAS: "torn cublas 13000"})
 SOFTWARE_PLAYS: dict[str, list[Play]] = {
     "OK": [soft(libraries={CUDART: "cudart 13000", CUBLAS: "cublas 13000", NCCL: "nccl 22901"}, gpus=2,
-                files={**framework(count="2").files, **cdi(DRIVER, "nvidia0", f"libcuda.so.{DRIVER}").files})],
-    "LIB_LOAD": [TORN, library(CUDART, "cudart 13000 missing_symbol")],
-    "LIB_VERSION": [library("lib64/libcudart.so.12", "cudart 13000")],
-    "LIB_CALL": [library(CUBLAS, "cublas 13000 refuses"), soft(files={f"{SITE}/bin/nvcc": BROKEN_NVCC})],
-    "RUNTIME_TOO_NEW": [library(CUDART, "cudart 13000 driver_too_old"), library(CUDART, "cudart 13000 call_too_new")],
-    "FW_GPU_COUNT": [library(CUDART, "cudart 13000 sees_one", gpus=2), framework(count="2")],
-    "FW_CPU_FALLBACK": [framework(count="0"), framework(where="'cpu'")],
-    "NCCL_ERROR": [library(NCCL, "nccl 22901", gpus=2, environment={"STANDIN_NCCL": "refuse"})],
-    "INHERITED": [library(CUBLAS, "torn cublas 13000", before=TORN)],
-    "CDI_STALE": [cdi(DRIVER, "nvidia0"), cdi(OLD_DRIVER, "nvidia0", f"libcuda.so.{OLD_DRIVER}")],
+                files={**framework(count="2"), **cdi(DRIVER, "nvidia0", f"libcuda.so.{DRIVER}")})],
+    "LIB_LOAD": [soft(libraries={CUBLAS: "torn cublas 13000", CUDART: "cudart 13000 missing_symbol"}, times=2)],
+    "LIB_VERSION": [soft(libraries={"lib64/libcudart.so.12": "cudart 13000"})],
+    "LIB_CALL": [soft(libraries={CUBLAS: "cublas 13000 refuses"}, files={f"{SITE}/bin/nvcc": BROKEN_NVCC}, times=2)],
+    "RUNTIME_TOO_NEW": [soft(libraries={CUDART: "cudart 13000 driver_too_old",
+                                        "lib/libcudart.so.13": "cudart 13000 call_too_new"}, times=2)],
+    "FW_GPU_COUNT": [soft(libraries={CUDART: "cudart 13000 sees_one"}, files=framework(count="3"), gpus=2, times=2)],
+    "FW_CPU_FALLBACK": [soft(files=framework(count="0")), soft(files=framework(where="'cpu'"))],
+    "NCCL_ERROR": [soft(libraries={NCCL: "nccl 22901"}, gpus=2, environment={"STANDIN_NCCL": "refuse"})],
+    "INHERITED": [replace(TORN, before=TORN)],
+    "CDI_STALE": [soft(files={**cdi(DRIVER, "nvidia0"), **cdi(OLD_DRIVER, "nvidia0", f"libcuda.so.{OLD_DRIVER}")},
+                       times=2)],
     "CTR_NO_GPU": [soft(image="local/stand-in", programs={"podman": PODMAN.replace(
         "NVML", "nvmlDeviceGetHandleByIndex_v2")}), soft(programs={"first": CONTAINED})],
 }

@@ -121,5 +121,5 @@ def test_planner_gate_run_ends_with_the_rows_exit_code(code: str, stage: Stage) 
     found = json.loads(done.stdout)["judged"]
     row = TABLED[code]
     assert (done.returncode, Row(found["verdict"], found["action"], found["exit_code"])) == (row.exit_code, row)
-    assert found["code"] == code, found["reasons"]
+    assert (found["code"], shown(found["results"], code)) == (code, {row}), found["reasons"]
     assert "stand-in GPUs: the driver API answered, no real GPU was proved" in found["notes"]
