@@ -181,12 +181,23 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
                          "nothing that they can get mends it"))
         nearest = (*nearest, *_accepting(rules, problem, matrices, judge))
     if not rules:
-        conclusion = (f"no legal step leads to {' and '.join(wanted)} "
-                      "(a downgrade, or a component that is not known on the nodes)")
+        conclusion = next(_contradictions(problem), f"no legal step leads to {' and '.join(wanted)} "
+                          "(a downgrade, or a component that is not known on the nodes)")
     return Refusal(
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
         sources=tuple(source for name in rules for source in _sources(judge.seen[name], matrices)),
     )
+
+
+def _contradictions(problem: Problem) -> Iterator[str]:
+    """Yield goals that ask for a version and forbid it in one breath."""
+    for name, goal in problem.goals.items():
+        offered = (*problem.start.get(name, ()), *problem.candidates.get(name, ()))
+        for wanted in goal.present:
+            fitting = [v for v in offered if goal.matches(wanted, v)]
+            barred = [a for a in goal.absent if any(goal.matches(a, v) for v in fitting)]
+            if fitting and all(any(goal.matches(a, v) for a in barred) for v in fitting):
+                yield f"{name} {wanted} is wanted, and the same target takes away {' and '.join(barred)}"
 
 
 def _carried_too(core: list[str], carried: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> list[str]:

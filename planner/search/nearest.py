@@ -64,7 +64,8 @@ def relaxed(goal: Goal, problem: Problem, matrices: MatrixSet) -> Iterator[Relax
     for wanted in goal.present:
         rest = tuple(p for p in goal.present if p != wanted)
         if not rest:      # nothing would be left of the goal: first what could stand in for it
-            others = [v for v in problem.candidates.get(name, ()) if not goal.matches(wanted, v)]
+            others = [v for v in dict.fromkeys((*problem.candidates.get(name, ()), *current))
+                      if not goal.matches(wanted, v)]
             for version in _closest(wanted, others):
                 yield goal._replace(present=(_exactly(version, goal),)), f"{name} {version} instead of {wanted}"
         yield goal._replace(present=rest), f"leave out {name} {wanted}" + (f" (keep {', '.join(rest)})" if rest else "")

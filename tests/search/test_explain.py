@@ -100,3 +100,16 @@ def test_where_a_version_could_be_had_the_other_goals_are_taken_as_met():
     assert "lib-nine-needs-engine-two" in " ".join(alone.why)
     both = explain_refusal(problem(START, {"lib": "9", "engine": "2"}, CANDIDATES), told)
     assert "lib-nine-needs-engine-two" not in " ".join(both.why)
+
+
+def test_a_target_that_wants_and_forbids_the_same_is_told_so():
+    goals = {"tools": {"present": ("2.0",), "absent": ("2",)}}
+    refusal = explain_refusal(problem(START, goals, CANDIDATES), matrices(raw()))
+    assert refusal.code == "no-move"
+    assert refusal.why == ("tools 2.0 is wanted, and the same target takes away 2",)
+
+
+def test_what_is_there_may_be_nearer_than_anything_else_that_could_be_added():
+    start = {**START, "tools": ("1.8.1",)}
+    refusal = explain_refusal(problem(start, {"tools": {"present": ("1.8.0",)}}, {"tools": ("2.0",)}), matrices(raw()))
+    assert refusal.nearest == ("tools 1.8.1 instead of 1.8.0",)
