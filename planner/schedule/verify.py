@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 
 from planner.model.target import RolloutPolicy
+from planner.model.window import parse_window
 from planner.schedule.plan import Batch, NodePlan, Plan, Wave
 
 _RANK = {"staging": 0, "canary": 1, "batch": 2}
+_SOME_WEEK = datetime(2026, 1, 7, tzinfo=UTC)
 _ROUNDING = 1e-9     # growth is a decimal fraction that a float does not hold exactly
 
 
@@ -26,8 +29,8 @@ def verify_schedule(plan: Plan, own: Mapping[str, RolloutPolicy] | None = None) 
     broken = (*_membership(schedule),)
     if broken:
         return broken     # the other checks would only repeat it in other words
-    return (*_form(schedule), *_times(schedule), *_numbers(schedule), *_limits(schedule), *_units(schedule),
-            *_staging(schedule), *_canaries(schedule), *_growth(schedule))
+    return (*_form(schedule), *_times(schedule), *_numbers(schedule), *_limits(schedule), *_windows(schedule),
+            *_units(schedule), *_staging(schedule), *_canaries(schedule), *_growth(schedule))
 
 
 class _Schedule:
@@ -219,6 +222,34 @@ def _limits(s: _Schedule) -> Iterator[str]:
                 if domains[domain] + down_domains[domain] > most:
                     yield (f"batch {batch.id} takes {domains[domain]} nodes of failure domain {domain}, "
                            f"{down_domains[domain]} are down, and only {most} may be unavailable")
+
+
+def _windows(s: _Schedule) -> Iterator[str]:
+    """Every batch fits into an hour of the week in which a window of each of its pools is open."""
+    known: dict[tuple[tuple[tuple[str, ...], ...], int], bool] = {}
+    for _, batch in s.line:
+        pools = sorted({s.nodes[n].pool for n in batch.nodes})
+        windows = tuple(w for p in pools if p in s.plan.pools and (w := s.plan.pools[p].windows))
+        if (windows, batch.minutes) not in known:
+            known[windows, batch.minutes] = _fits(windows, timedelta(minutes=batch.minutes))
+        if not known[windows, batch.minutes]:
+            yield f"batch {batch.id}, {batch.minutes} minutes long, fits into no window of {_listed(pools)}"
+
+
+def _fits(pools: tuple[tuple[str, ...], ...], needed: timedelta) -> bool:
+    open_: list[list[tuple[datetime, datetime]]] = []
+    if not pools:
+        return True
+    for windows in pools:
+        line: list[tuple[datetime, datetime]] = []
+        for begin, end in sorted(i for text in windows for i in parse_window(text).intervals(_SOME_WEEK)):
+            if line and begin <= line[-1][1]:
+                line[-1] = line[-1][0], max(end, line[-1][1])
+            else:
+                line.append((begin, end))
+        open_.append(line)
+    starts = {begin for line in open_ for begin, _ in line}
+    return any(all(any(begin <= at and at + needed <= end for begin, end in line) for line in open_) for at in starts)
 
 
 def _units(s: _Schedule) -> Iterator[str]:

@@ -177,7 +177,8 @@ def test_the_verifier_reads_documents_only() -> None:
     """It would repeat the builder's mistakes if it used the builder's code."""
     tree = ast.parse(inspect.getsource(verify))
     used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert {m for m in used if m.startswith("planner")} == {"planner.model.target", "planner.schedule.plan"}
+    assert {m for m in used if m.startswith("planner")} == {
+        "planner.model.target", "planner.model.window", "planner.schedule.plan"}
 
 
 def test_a_plan_with_a_broken_schedule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,21 @@ def test_a_batch_that_soaks_is_a_wave_of_its_own_beside_other_windows_too() -> N
     assert verify_schedule(made.plan(), made.own) == ()
 
 
+@pytest.mark.parametrize("windows", [
+    {"p": "Sat 02:00-02:09 UTC", "q": "Sat 02:00-06:00 UTC"}, {"p": "Sat 02:00-06:00 UTC", "q": "Sun 02:00-06:00 UTC"},
+    {"p": "Sat 02:00-02:30 UTC", "q": "Sat 04:25-06:00 Europe/Berlin"},
+])
+def test_a_batch_that_no_window_holds_is_found_out(windows: dict[str, str]) -> None:
+    wide = {pool: {"windows": ("Sat 00:00-23:00 UTC",)} for pool in "pq"}
+    made = world({f"{pool}{i}": {"pool": pool} for pool in "pq" for i in range(2)}, None, wide)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    narrow = plan.model_copy(update={"pools": {
+        pool: limit.model_copy(update={"windows": (windows[pool],)}) for pool, limit in plan.pools.items()}})
+    own = {pool: RolloutPolicy(windows=(windows[pool],)) for pool in "pq"}
+    assert any("batch w1b1, 10 minutes long, fits into no window of p, q" in c for c in verify_schedule(narrow, own))
+
+
 def test_an_nvlink_domain_of_pools_that_never_share_a_window_is_refused() -> None:
     table = {"a": {"pool": "p", "nvlink_domain": "rack"}, "b": {"pool": "q", "nvlink_domain": "rack"}}
     with pytest.raises(ScheduleError) as refused:
