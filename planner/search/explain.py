@@ -11,7 +11,7 @@ from typing import NamedTuple
 from planner.check.verdict import Judgement
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import Condition
+from planner.matrix.schema import Condition, State
 from planner.model.version import contains
 from planner.search.compile import compile_task, movable
 from planner.search.core.conflict import minimal_conflict
@@ -166,7 +166,8 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
     core += _carried_too(core, carried, problem, matrices, judge)
     rules = [c.removeprefix(_RULE) for c in core if c.startswith(_RULE)]
     wanted = [problem.goals[c.removeprefix(_GOAL)].describe() for c in core if c.startswith(_GOAL)]
-    evidence = [text for name in rules for text in (_evidence(judge.seen[name], problem, judge, wanted),
+    met = _as_wanted(problem, matrices)
+    evidence = [text for name in rules for text in (_evidence(_shown(name, judge, met), problem, judge, wanted),
                                                     *_would_do(name, problem, matrices))]
     conclusion = f"so {' and '.join(wanted)} {'are' if len(wanted) > 1 else 'is'} out of reach for these nodes"
     stands = _stands(problem, matrices, judge, core) if rules else None
@@ -187,6 +188,23 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
         sources=tuple(source for name in rules for source in _sources(judge.seen[name], matrices)),
     )
+
+
+def _as_wanted(problem: Problem, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return the start with the goals met as far as candidates go, and with what must be equal to them."""
+    state = dict(problem.start)
+    for name, goal in problem.goals.items():
+        offered = [v for v in problem.candidates.get(name, ()) if goal.want and goal.met_by((v,))]
+        if offered and not goal.met_by(state.get(name, ())):
+            state |= {c: (offered[0],) for c in _tied(name, matrices) if state.get(c)} | {name: (offered[0],)}
+    return state
+
+
+def _shown(rule: str, judge: Judge, state: State) -> Judgement:
+    """Return a rule's verdict on what was asked for; where it is none, that on the state that met it first."""
+    scope = judge.scope_of.get(rule)
+    found = judge.of(scope, tuple(map(state.get, scope))) if scope else iter(())
+    return next((j for j in found if j.rule == rule), judge.seen[rule])
 
 
 def _contradictions(problem: Problem) -> Iterator[str]:

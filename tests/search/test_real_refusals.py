@@ -96,3 +96,12 @@ def test_a_driver_that_would_do_and_cannot_be_put_on_is_told_with_the_reason() -
     assert "CUDA 13.x needs driver 580" in why
     assert f"driver {NEW} would do, but the repositories have driver {NEW} from vendor only" in why
     assert "want driver_origin vendor first" in why
+
+
+def test_a_rule_is_shown_with_the_version_that_was_asked_for() -> None:
+    facts = ubuntu(flavour="open", version=NEW, model="NVIDIA GeForce RTX 5090", capability="12.0",
+                   available=offered(*(ubuntu_driver(v, f) for v in ("590.48.01", NEW, OLD) for f in (
+                       "open", "proprietary"))))
+    _, why, _ = refused(facts, target(driver="570", driver_flavour="proprietary"))
+    assert f"driver {OLD}, driver_flavour proprietary" in why
+    assert "590" not in why
