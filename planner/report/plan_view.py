@@ -74,7 +74,9 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
     yield Text(f"Plan {plan.name}", style=_HEADING)
     yield Text(f"{_count(moving, 'node')} to change, {still} already there, {len(plan.excluded)} left alone")
     if plan.waves:
-        drains = "drains counted" if any(m.kind == "drain" for m in plan.measured or ()) else "drains not counted"
+        known = {m.kind for m in plan.measured or ()}
+        left = [name for kind, name in (("drain", "drains"), ("around", "prefetch")) if kind not in known]
+        drains = f"{' and '.join(left)} not counted" if left else "drains and prefetch counted"
         yield from wrapped(f"expected {spent(eta.p50_minutes)}; {spent(eta.p10_minutes)} to {spent(eta.p90_minutes)} "
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
     if told := begins(plan):
