@@ -331,13 +331,21 @@ def brought_globs(
 
     Of boot entries only the last version's, the one that comes: dependencies of those before stay as they are.
     """
-    cuda_major = cuda_major or default_major(facts)
+    cuda_major, listed, now = cuda_major or default_major(facts), list(versions), state.get(component, ())
     found: set[str] = set()
-    for package_set in usable_sets(component, facts, state, matrices, becomes):
-        own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in versions]
+    for place, package_set in enumerate(usable_sets(component, facts, state, matrices, becomes)):
+        # Names that neither the old nor the new version has are nobody's business in this step.
+        mine = [v for v in listed if place == 0 or (v not in now and _offers(package_set, v, facts))]
+        own = [v.removesuffix(_suffix(package_set, facts.os.arch)) for v in mine]
         own = own[-1:] if package_set.boot_entries else own
         found.update(fill(template, v, cuda_major) for template in package_set.brings for v in own)
     return frozenset(found)
+
+
+def _offers(package_set: PackageSet, version: str, facts: FactSet) -> bool:
+    """Tell whether the node's repositories have a version under the names of a set."""
+    return any(read_version(package_set, name, v, arch=facts.os.arch) == version
+               for name, versions in (facts.available or {}).items() for v in versions)
 
 
 def boot_entry_packages(

@@ -65,6 +65,11 @@ def test_the_vendors_driver_for_ubuntu_loses_the_branch_in_its_names_from_590_on
     (step,) = cohort.steps
     assert {"nvidia-dkms-open", "libnvidia-compute"} <= set(step.packages.install) <= set(then)
     assert set(step.packages.remove) == set(old)
+    assert {"libnvidia-cfg1", "libnvidia-cfg1-570"} <= set(step.packages.brings)
+    both = facts.model_copy(update={"available": offered(desktop(NEW, VENDOR), then)})
+    (same,) = only(both, target(driver="580")).steps
+    assert "libnvidia-cfg1-580" in same.packages.brings
+    assert "libnvidia-cfg1" not in same.packages.brings      # a name of versions that this step has nothing to do with
     assert dict(cohort.way_back[0].packages.install) == old
     assert set(cohort.way_back[0].packages.remove) == set(step.packages.install)
     told = refused(workstation(DISTRIBUTION, desktop(OLD, DISTRIBUTION), then), target(driver="595"))
