@@ -6,7 +6,7 @@ import io
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text as RichText
@@ -27,6 +27,7 @@ def printed(line: object, *, colour: bool) -> str:
     return out.getvalue()
 
 
+@settings(deadline=None)
 @given(WORDS, STYLES, st.lists(st.tuples(WORDS, STYLES), max_size=4), st.booleans(), st.booleans())
 def test_a_line_is_written_as_rich_writes_its_own(begin: str, style: str, parts: list[tuple[str, str]], strip: bool,
                                                   colour: bool) -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.schedule.estimate import FACTOR, Duration, Durations, NodeTime, forecast, largest, measured
@@ -85,6 +85,7 @@ def test_nothing_to_do_takes_no_time() -> None:
     assert (eta.p10_minutes, eta.p90_minutes, eta.gpu_hours, eta.peak_nodes_out) == (0, 0, 0, 0)
 
 
+@settings(deadline=None)
 @given(minutes, st.floats(1, 3), st.floats(0.01, 0.99))
 def test_quantile_and_share_are_inverse(median: float, ratio: float, share: float) -> None:
     """What a share of cases keeps, this share is done by."""
@@ -93,6 +94,7 @@ def test_quantile_and_share_are_inverse(median: float, ratio: float, share: floa
     assert time.share(time.quantile(share)) == pytest.approx(share, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(minutes, st.floats(0.1, 1000))
 def test_moments_are_kept(mean: float, variance: float) -> None:
     """A log-normal made from mean and variance has them."""
@@ -101,6 +103,7 @@ def test_moments_are_kept(mean: float, variance: float) -> None:
     assert time.variance == pytest.approx(variance)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 200), st.integers(1, 200))
 def test_more_nodes_never_end_earlier(planned: int, few: int, more: int) -> None:
     """A batch is as long as its slowest node; another kind of node beside it only makes it longer."""

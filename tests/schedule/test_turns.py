@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.documents import dump_model
@@ -36,6 +36,7 @@ def test_minutes_of_a_batch(cohorts: list[tuple[int, int]], minutes: int) -> Non
     assert batch_minutes(cohorts) == minutes
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 100), max_size=30))
 def test_turns_neither_waste_nor_conjure_time(minutes: list[int]) -> None:
     took = side_by_side(minutes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import ScheduleError
@@ -74,6 +74,7 @@ def test_a_floor_of_capacity_bounds_what_may_be_away() -> None:
         assert unavailable(policy, total) == spared == _spared(policy, total)
 
 
+@settings(deadline=None)
 @given(day=st.sampled_from(DAYS), opens=st.integers(0, 23), length=st.integers(1, 23),
        zone=st.sampled_from(("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")),
        hours=st.integers(0, 24 * 400), minutes=st.integers(1, 1200))
