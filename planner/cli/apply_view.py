@@ -49,10 +49,16 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
                                       hint="finish or give up that rollout (planner abort ITS_BUNDLE), then: "
                                            f"planner resume {bundle}"))
     shown = " ".join(nodes[:SHOWN])
+    go_on = f"planner approve {bundle} --because WHY && planner resume {bundle}"
     hints = {
         "approval": f"look at the evidence, then: planner approve {bundle} && planner resume {bundle}",
         "wave-slower": f"look for what slows it (planner gate compare); if it may be so: planner approve {bundle} && "
                        f"planner resume {bundle}; else: planner abort {bundle}",
+        "pair-failed": f"look at the reports (planner status {bundle} -o json) and at the network; if it may be so: "
+                       f"{go_on}; else: planner abort {bundle}",
+        "pair-unclear": f"mend that, then: planner resume {bundle} (it is tried again); or go on without: {go_on}",
+        "pair-lost": f"bring {shown} back, then: planner resume {bundle} (the same pair is done again, and given "
+                     f"back); or see to them by hand and go on: {go_on}",
         "pause-requested": f"planner resume {bundle}",
         "interrupted": f"planner resume {bundle}",
         "aborted-call": f"planner resume {bundle}",
@@ -135,7 +141,7 @@ def waits_for_approval(plan: Plan, state: RolloutState) -> tuple[str, ...]:
     """Return the finished waves that need approval and have none."""
     return tuple(wave.id for wave in plan.waves
                  if wave.id in state.waves_finished and wave.id not in state.approved
-                 and (wave.approval or wave.id in state.approval_needed))
+                 and (wave.approval or wave.id in state.approval_needed or state.pairs.asking(wave.id)))
 
 
 def movable(plan: Plan, state: RolloutState, names: Sequence[str], event: Event, spelled: str) -> tuple[str, ...]:
@@ -174,7 +180,8 @@ def print_left(rollout: Rollout, left: Sequence[str]) -> None:
     """Say which nodes an aborted rollout leaves half way."""
     state = rollout.state()
     sys.stderr.write("the rollout is given up\n")
-    away = sorted(n for n, s in state.nodes.items() if s.started and s.state is not NodeState.DONE)
+    away = sorted({*(n for n, s in state.nodes.items() if s.started and s.state is not NodeState.DONE),
+                   *(state.pairs.open.pair if state.pairs.open else ())})
     if away:
         sys.stderr.write(f"left as they are, drained or half way: {', '.join(away)}\n"
                          "look at them, then discover and plan again\n")
@@ -194,6 +201,7 @@ def status_document(rollout: Rollout) -> dict[str, Any]:
         if lock and lock["owner"] else None,
         "in_flight": {"call": state.call, "nodes": list(state.in_flight)} if state.call else None,
         "minutes_left": minutes_left(rollout.plan, state),
+        **({"pairs": _pairs(state)} if state.pairs.tried or state.pairs.judged or state.pairs.open else {}),
         "nodes": {name: {
             "state": s.state.value, "wave": s.wave, "batch": s.batch, "phase": s.phase, "verdict": s.verdict,
             "reason": s.reason, "since": s.since, "unavailable": s.unavailable,
@@ -201,6 +209,17 @@ def status_document(rollout: Rollout) -> dict[str, Any]:
             **({"canary": {"verdict": s.canary, "evidence": str(rollout.state_dir / s.canary_evidence)}}
                if s.canary else {}),
         } for name, s in sorted(state.nodes.items())},
+    }
+
+
+def _pairs(state: RolloutState) -> dict[str, Any]:
+    """Return what all-reduces of pairs came to."""
+    pairs = state.pairs
+    return {
+        "tried": [{"wave": t.wave, "domain": t.domain, "nodes": list(t.attempt.pair), "code": t.attempt.code,
+                   "reasons": list(t.attempt.evidence)} for t in pairs.tried],
+        "judged": [{"wave": wave, **judged.as_data()} for (wave, _), judged in sorted(pairs.judged.items())],
+        "open": list(pairs.open.pair) if pairs.open else [],
     }
 
 
@@ -230,6 +249,11 @@ def print_status(rollout: Rollout, output: str) -> None:
         if words:
             console.print(words)
     console.print(waves_table(rollout.plan, state))
+    for each in _pairs(state)["judged"]:
+        words = f"nccl after {each['wave']} in {each['domain']}: {each['outcome']}, {each['reason']}"
+        console.print(words, markup=False)
+    if state.pairs.open:
+        console.print(f"nccl: {' and '.join(state.pairs.open.pair)} are at it, or still drained", markup=False)
     shown = [(n, s) for n, s in sorted(state.nodes.items())
              if s.state not in (NodeState.PENDING, NodeState.DONE, NodeState.SKIPPED)]
     if shown:

@@ -82,8 +82,8 @@ def _in_lab(plan: Plan, bundle: Path, most: int, *, keep: bool) -> Rehearsal:
              if p.is_file() and p.relative_to(bundle).parts[0] != "records"}
     assets = assets_of(files, plan)
     names = lab_names(choose_nodes(plan, most))
-    if any(limit.canary_command for limit in plan.pools.values()):
-        _say("the site's own command is left out: lab nodes are not the site's, and a pass there would prove nothing")
+    if plan.rollout.nccl_pairs or any(limit.canary_command for limit in plan.pools.values()):
+        _say("the site's own command and pairs of NCCL are left out: lab nodes have neither, and prove nothing of them")
     if not names:
         return Rehearsal(plan=plan.name, digest=plan.digest, simulated=False, exit_codes=(), nodes=(),
                          trouble=("the plan changes nothing, so there is nothing to rehearse",))

@@ -148,6 +148,7 @@ def _simulated(rollout: Rollout, simulate: str, rollout_name: str, clock: System
     from planner.execute.simulation import (
         judge_simulated,
         judge_simulated_canary,
+        judge_simulated_pair,
         read_scenario,
         read_simulated_state,
         scripted_runner,
@@ -155,8 +156,9 @@ def _simulated(rollout: Rollout, simulate: str, rollout_name: str, clock: System
 
     runner = scripted_runner(rollout.plan, read_scenario(simulate), rollout=rollout_name, state_dir=rollout.state_dir,
                              sleep=clock.sleep)
-    return {"runner": runner, "read_state": read_simulated_state, "gate_judge": judge_simulated,
-            "canary_judge": judge_simulated_canary, "leftovers": NO_LEFTOVERS, "label": runner.label}
+    judges = {"gate_judge": judge_simulated, "canary_judge": judge_simulated_canary, "pair_judge": judge_simulated_pair}
+    return {"runner": runner, "read_state": read_simulated_state, **judges, "leftovers": NO_LEFTOVERS,
+            "label": runner.label}
 
 
 def _real(plan: Plan, overlays: tuple[Path, ...]) -> dict[str, Any]:
@@ -231,7 +233,8 @@ def release_all(rollout: Rollout, *, inventory: str, forks: int, simulate: str,
     with RolloutLock(rollout.store, clock, bundle=rollout.spelled, controller=controller) as lock:
         lock.append(entry)
         now = rollout.state()
-        leased = tuple(sorted(name for name, status in now.nodes.items() if status.leased))
+        paired = now.pairs.open.pair if now.pairs.open else ()
+        leased = tuple(sorted({*paired, *(name for name, status in now.nodes.items() if status.leased)}))
         fenced = fenced_nodes(plan, now)
         if not leased and not fenced:
             return ()

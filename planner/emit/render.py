@@ -15,6 +15,7 @@ from planner.documents import canonical_json, digest, dump_model
 from planner.emit.canary import CANARY_FILE, CANARY_VARS, canary_ids, canary_variables
 from planner.emit.expect import expectations
 from planner.emit.fences import FENCE_FILE, FENCE_VARS, fence_ids, fence_variables
+from planner.emit.pairs import PAIR_PLAY, pair_plays
 from planner.emit.review import render_review
 from planner.emit.safe_words import require_safe
 from planner.emit.yaml_text import Blocks, Shared, dump_yaml, inert, plain
@@ -79,6 +80,9 @@ def render_bundle(plan: Plan, assets: Mapping[str, bytes]) -> dict[str, bytes]:
             continue
         files[wave.play] = (header + common.blocks.set_in(dump_yaml(plays))).encode()
         predecessor = wave
+    shared = {"planner_rollout": rollout_id(plan), "planner_probe": common.probe, **OWN_TEMPLATES, "planner_token": 0}
+    if pairs := pair_plays(plan, shared):
+        files[PAIR_PLAY] = (header + dump_yaml(pairs)).encode()
     files[MANIFEST] = canonical_json({
         "schema": BUNDLE_SCHEMA, "plan": plan.digest, "files": {path: digest(files[path]) for path in sorted(files)},
     }).encode()

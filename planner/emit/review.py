@@ -8,6 +8,7 @@ from planner.emit.fences import constraint
 from planner.schedule.canary import canary_sentences
 from planner.schedule.fences import NEW, OLD, fence_mark
 from planner.schedule.known import goal_problems
+from planner.schedule.pairs import pair_sentences
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
 NAMES_SHOWN = 8
@@ -229,6 +230,9 @@ def _capacity(plan: Plan) -> Iterator[str]:
             yield ""
     for told in canary_sentences(plan):
         yield f"Before it goes back, {text(told)}."
+        yield ""
+    for told in pair_sentences(plan):
+        yield f"NCCL: {text(told)}."
         yield ""
     left = "; `on_failure: rollback` is left to a person, see below" if rules.on_failure == "rollback" else ""
     yield (f"Failures tolerated: {text(str(rules.failure_budget))}; then the rollout will halt{left}. "

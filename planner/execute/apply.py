@@ -19,6 +19,8 @@ from planner.execute.decide import Act, Note, Stop, Wait, decide
 from planner.execute.fences import fenced_nodes
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import RolloutLock
+from planner.execute.pair_call import PairJudge, PairListener, judge_reports, pair_entry, pair_request, pair_variables
+from planner.execute.pairing import CALL as PAIR
 from planner.execute.progress import Reporter, SilentReporter
 from planner.execute.states import TRANSITIONS, Event, NodeState, RolloutState, fold, start_state
 from planner.execute.store import Conflict, Store
@@ -27,7 +29,7 @@ from planner.execute.wave import slower
 from planner.gates.canary import canary_verdict
 from planner.gates.judge import judge_gate
 from planner.runner.leftovers import Leftover, end_leftovers, wait_for_leftovers
-from planner.runner.port import HostOutcome, PlaybookRunner, RunResult
+from planner.runner.port import HostOutcome, PlaybookRunner, RunRequest, RunResult
 from planner.schedule.canary import canary_commands
 from planner.schedule.plan import Cohort
 
@@ -66,7 +68,8 @@ class Engine:
                  read_state: ReadState, reporter: Reporter | None = None, interrupts: Interrupts | None = None,
                  canary_only: bool = False, ignored: frozenset[str] = frozenset(),
                  leftovers: Leftovers | None = None, nonce: Callable[[], str] = lambda: secrets.token_hex(16),
-                 gate_judge: GateJudge = judge_gate, canary_judge: CanaryJudge = canary_verdict) -> None:
+                 gate_judge: GateJudge = judge_gate, canary_judge: CanaryJudge = canary_verdict,
+                 pair_judge: PairJudge = judge_reports) -> None:
         """Wire the engine.
 
         Args:
@@ -84,6 +87,7 @@ class Engine:
             nonce: Fresh randomness for each call's gates.
             gate_judge: Judges every gate's report again, whatever the bundle's module says of it.
             canary_judge: The same for the site's own command.
+            pair_judge: Judges what two nodes said of their all-reduce.
         """
         self._setting, self._plan = setting, setting.plan
         self._store, self._lock, self._runner, self._clock = store, lock, runner, clock
@@ -91,7 +95,7 @@ class Engine:
         self._interrupts, self._canary_only = interrupts or Interrupts(), canary_only
         self._ignored, self._leftovers, self._nonce = ignored, leftovers or Leftovers(), nonce
         self._gate_judge, self._canary_judge = gate_judge, canary_judge
-        self._canaries = canary_commands(self._plan)
+        self._pair_judge, self._canaries = pair_judge, canary_commands(self._plan)
         self._cohorts: dict[str, Cohort] = {n: cohort for cohort in self._plan.cohorts for n in cohort.nodes}
         self._state = start_state(self._plan)
         self._hash = ""
@@ -116,9 +120,9 @@ class Engine:
             if isinstance(decision, Act):
                 self._act(decision)
             elif isinstance(decision, Note):
-                data = self._finished(decision.wave) if decision.kind == "wave-finished" else {}
+                data = self._finished(decision.wave) if decision.kind == "wave-finished" else decision.data
                 self._write({"kind": decision.kind, "wave": decision.wave, "data": data})
-                self._tell(decision.kind, wave=decision.wave)
+                self._tell(decision.kind, wave=decision.wave, **decision.data)
             elif isinstance(decision, Wait):
                 self._wait(decision)
             else:
@@ -167,7 +171,8 @@ class Engine:
         run_id = f"{self._setting.rollout}.{self._lock.token}.{seq}"
         intent: list[dict[str, Any]] = [
             {"kind": "call-started", "wave": act.wave, "batch": act.batch,
-             "data": {"call": act.call, "nodes": list(act.nodes), "run_id": run_id, "held_back": act.held_back}}]
+             "data": {"call": act.call, "nodes": list(act.nodes), "run_id": run_id, "held_back": act.held_back,
+                      **({"domain": act.domain} if act.domain else {})}}]
         if (event := _BEGUN.get(act.call)) is not None:
             intent += [self._node(act, name, {"event": event.value}) for name in act.nodes]
         self._write(*intent)
@@ -175,13 +180,27 @@ class Engine:
                    reason=act.held_back)
         nonce = self._nonce()
         request = build_request(self._setting, act, token=self._lock.token, nonce=nonce, run_id=run_id,
-                                acknowledge=self._unrecorded())
+                                acknowledge=self._unrecorded(), pair=pair_variables(self._setting, act))
+        if act.call == PAIR:
+            self._pair(act, seq, request, pair_request(self._setting, nonce))
+            return
         listener = Listener(self._setting.state_dir, act, seq, self._heard, GateRulings(
             cohorts={name: self._cohorts[name] for name in act.nodes}, nonce=nonce, judge=self._gate_judge,
             before=self._before, canary_judge=self._canary_judge,
             canaries={name: self._canaries[name] for name in act.nodes if name in self._canaries}))
         result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
         self._conclude(act, result, listener)
+
+    def _pair(self, act: Act, seq: int, request: RunRequest, asked: Mapping[str, Any]) -> None:
+        """Let two nodes do their all-reduce, and write what it came to."""
+        listener = PairListener()
+        result = self._runner.run(request, on_event=listener.hear, cancelled=lambda: self._interrupts.aborting)
+        entry = pair_entry(act, seq, self._setting.state_dir, listener, result,
+                           lambda texts: self._pair_judge(texts, asked))
+        ended = {"kind": "call-ended", "wave": act.wave, "data": {
+            "call": act.call, "status": result.status, "rc": result.return_code}}
+        self._write(entry, ended)
+        self._tell(entry["kind"], wave=act.wave, **{k: v for k, v in entry["data"].items() if k != "reports"})
 
     def _finished(self, wave: str) -> dict[str, str]:
         """Return what a wave that ended lost as a whole, as the journal keeps it."""

@@ -8,17 +8,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from planner.data import data_dir
 from planner.documents import digest
+from planner.emit.pairs import PAIR_PLAY
 from planner.errors import PlannerError
 from planner.execute.decide import Act
 from planner.execute.fences import unfence_variables
+from planner.execute.pairing import CALL as PAIR
 from planner.execute.predict import at_goal, differences
 from planner.execute.states import PHASE_GROUPS, Event, NodeStatus
 from planner.execute.verdicts import QUICK, STANDARD, GateRulings, Ruling
 from planner.gates.judge import FAIL, PASS
+from planner.gates.multi_node import BYTES
 from planner.runner.port import HostEvent, HostOutcome, RunRequest, RunResult
 from planner.schedule.plan import Cohort, Plan
 
@@ -55,6 +59,7 @@ class Setting:
     owner: str
     forks: int = 16
     allow_local: bool = False
+    pair_bytes: tuple[int, ...] = BYTES      # sizes of the all-reduce between two nodes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,8 +76,8 @@ class Heard:
 
 
 def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id: str,
-                  acknowledge: tuple[str, ...]) -> RunRequest:
-    """Return the ansible-runner call of an act."""
+                  acknowledge: tuple[str, ...], pair: Mapping[str, Any] = MappingProxyType({})) -> RunRequest:
+    """Return the ansible-runner call of an act; ``pair`` holds what the play of a pair has to know beside."""
     plan = setting.plan
     extra: dict[str, Any] = {"planner_token": token, "planner_owner": setting.owner, "planner_nonce": nonce,
                              "planner_run_id": run_id}
@@ -83,14 +88,18 @@ def build_request(setting: Setting, act: Act, *, token: int, nonce: str, run_id:
     play = next((w.play for w in plan.waves if w.id == act.wave), "")
     if act.call == "release":
         play, extra["planner_rollout"] = str(data_dir("playbooks") / RELEASE_PLAY), setting.rollout
-    nodes = act.nodes
+    nodes, groups = act.nodes, _groups(plan, act.nodes)
+    if act.call == PAIR:
+        play, groups = PAIR_PLAY, ()       # one play for both: they wait for each other
+        extra |= pair
     if act.fenced:
         extra |= {"planner_unfence": unfence_variables(plan, act.fenced), "planner_leased": list(act.nodes)}
         nodes = tuple(sorted({*act.nodes, *act.fenced}))
+        groups = _groups(plan, nodes)
     return RunRequest(
         directory=str(setting.bundle), playbook=play, inventory=setting.inventory, limit=nodes,
         tags=PHASE_GROUPS.get(act.call, ()), extra_vars=extra, run_id=run_id, forks=setting.forks,
-        timeout_s=_limit_s(plan, act), groups=_groups(plan, nodes), artifacts=str(setting.state_dir / "artifacts"))
+        timeout_s=_limit_s(plan, act), groups=groups, artifacts=str(setting.state_dir / "artifacts"))
 
 
 def _groups(plan: Plan, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -102,7 +111,7 @@ def _groups(plan: Plan, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 def _limit_s(plan: Plan, act: Act) -> int:
     minutes = next((b.minutes for w in plan.waves for b in w.batches if b.id == act.batch and w.id == act.wave), 0)
     # The minutes of a batch are those of its steps and of the site's own command, which is waited for to its end.
-    drain = plan.rollout.drain_timeout_minutes if act.call == "change" else 0
+    drain = plan.rollout.drain_timeout_minutes if act.call in ("change", PAIR) else 0
     return 60 * (drain + max(_LIMIT_LEAST_MINUTES, minutes * _LIMIT_FACTOR))
 
 
@@ -129,18 +138,18 @@ class Listener:
             marks = event.result.get("marks")
             heard.marks[event.host] = marks if isinstance(marks, Mapping) else {}
         elif event.task == FACTS_TASK:
-            heard.facts[event.host] = str(event.result.get("stdout", ""))
+            heard.facts[event.host] = said(event.result.get("stdout"))
         elif event.task in PROOF_TASKS:
             heard.proofs.setdefault(event.host, {}).update(_proved(event.result.get("found")))
         elif event.task == GATE_TASK:
-            heard.reports[event.host] = str(event.result.get("stdout", ""))
+            heard.reports[event.host] = said(event.result.get("stdout"))
         elif event.task == BASELINE_TASK:
             self._baseline(event)
         elif event.task == VERDICT_TASK:
             self._gate(event)
         elif event.task == CANARY_TASK:
-            heard.canaries[event.host] = (str(event.result.get("stdout") or ""),
-                                          str(event.result.get("stderr") or event.result.get("msg") or ""))
+            heard.canaries[event.host] = (said(event.result.get("stdout")),
+                                          said(event.result.get("stderr") or event.result.get("msg")))
         elif event.task == CANARY_VERDICT_TASK:
             self._canary(event)
 
@@ -170,7 +179,7 @@ class Listener:
         """Keep a report as evidence, and write what it was worth."""
         self._gates += 1
         place = f"evidence/{host}-{self._seq}-{self._gates}.json"
-        _write_file(self._state_dir / place, report)
+        keep_text(self._state_dir / place, report)
         told = {"code": ruling.code} if ruling.code not in ("", "OK") else {}
         self._write({"kind": kind, "node": host, "data": {
             "verdict": ruling.verdict, "reasons": list(ruling.reasons), "profile": ruling.profile, "evidence": place,
@@ -179,9 +188,9 @@ class Listener:
 
     def _baseline(self, event: HostEvent) -> None:
         """Keep what a node could do before anything changed: its gates are judged against this very text."""
-        report = str(event.result.get("stdout", ""))
+        report = said(event.result.get("stdout"))
         place = baseline_place(event.host)
-        _write_file(self._state_dir / place, report)
+        keep_text(self._state_dir / place, report)
         self._write({"kind": "baseline", "node": event.host, "data": {
             "evidence": place, "digest": digest(report.encode())}})
 
@@ -197,7 +206,7 @@ def _proved(found: Any) -> dict[str, tuple[str, ...]]:
     return {str(name): tuple(map(str, values)) for name, values in listed if isinstance(values, list | tuple)}
 
 
-def _write_file(path: Path, text: str) -> None:
+def keep_text(path: Path, text: str) -> None:
     """Write evidence whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
@@ -217,7 +226,7 @@ def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunRe
     outcome = result.hosts.get(node, HostOutcome.NOT_RUN)
     if outcome in (HostOutcome.UNREACHABLE, HostOutcome.NOT_RUN):
         failure = result.failures.get(node)
-        words = _words(failure) if failure else f"the call ended early ({result.status})"
+        words = words_of(failure) if failure else f"the call ended early ({result.status})"
         return {"event": Event.UNREACHABLE.value, "reason": f"not reachable: {words}"}
     if outcome is HostOutcome.FAILED:
         return _failed(act, node, result.failures.get(node), heard)
@@ -236,7 +245,7 @@ def judge(act: Act, node: str, status: NodeStatus, cohort: Cohort, result: RunRe
 
 
 def _failed(act: Act, node: str, failure: HostEvent | None, heard: Heard) -> dict[str, Any]:
-    words = _words(failure) if failure else "no reason given"
+    words = words_of(failure) if failure else "no reason given"
     if act.call == "change" and failure is not None and failure.task == HANDOVER_TASK:
         return {"event": Event.HANDOVER_OPEN.value, "reason": words}
     if _LEASE.search(words):
@@ -283,7 +292,12 @@ def _with_proofs(found: Mapping[str, tuple[str, ...]], proofs: Mapping[str, tupl
     return {**found, **{name: tuple(sorted({*found.get(name, ()), *values})) for name, values in proofs.items()}}
 
 
-def _words(event: HostEvent) -> str:
+def said(value: Any) -> str:
+    """Return a text of a node as one that can be kept and read again: what is no text has no digest."""
+    return str(value or "").encode("utf-8", "backslashreplace").decode()
+
+
+def words_of(event: HostEvent) -> str:
     """Return the most telling text of a failed task, on one line."""
     result = event.result
     for key in ("msg", "stderr", "module_stderr", "stdout"):

@@ -6,16 +6,19 @@ new nodes, as many as the pools can spare; close the wave, soak, ask for approva
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from planner.errors import ExitCode
+from planner.execute.pairing import BAD, CALL, GOOD, UNCLEAR, Judged, next_duty
+from planner.execute.room import Room
 from planner.execute.states import FINAL, Event, NodeState, NodeStatus, RolloutState
 from planner.schedule.opening import opening
 from planner.schedule.plan import Plan, Wave
 
+PAIR_MINUTES = 15     # that a pair is expected to be away at most, drains excluded
 LOST_BREAKER = 2      # so many nodes lost in reboot stop everything, whatever the budget says
 
 _EARLY = ("staging", "canary")
@@ -25,7 +28,7 @@ _NEW = (NodeState.PENDING, NodeState.PREFLIGHT_REQUIRED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One call on some nodes of one batch. ``call`` is preflight, change, undrain or release."""
+    """One call on some nodes of one batch. ``call`` is preflight, change, undrain, release or pair."""
 
     call: str
     wave: str
@@ -33,14 +36,16 @@ class Act:
     nodes: tuple[str, ...]
     held_back: str = ""                # why the batch was made smaller; "" when it was not
     fenced: tuple[str, ...] = ()       # for release: nodes whose marks of mixed domains are taken off
+    domain: str = ""                   # for pair: the communication domain; the nodes are in the order of their ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """One entry for the journal that moves the rollout on without touching a node."""
 
-    kind: str                          # wave-finished | approval-needed
+    kind: str                          # wave-finished | approval-needed | pairs-judged
     wave: str
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,9 @@ def decide(plan: Plan, state: RolloutState, now: datetime, *, canary_only: bool 
     """
     if state.aborted:
         return Stop(code=ExitCode.ERROR, kind="aborted", reason=f"the rollout was given up by {state.aborted}")
+    if (left := state.pairs.open) is not None and not left.lost:
+        # Its nodes may be drained: the same pair is done again, whatever else there is to do, and given back.
+        return Act(call=CALL, wave=left.wave, batch="", nodes=left.pair, domain=left.domain)
     given_back = _give_back(plan, state)
     if given_back is not None:
         return given_back
@@ -96,7 +104,8 @@ def decide(plan: Plan, state: RolloutState, now: datetime, *, canary_only: bool 
             # nobody has to approve anything; the first one that needs a change does need it.
             approval = approval or decision
         elif decision is not None:
-            return approval if approval and isinstance(decision, Act) and decision.call == "change" else decision
+            held = approval and isinstance(decision, Act) and decision.call in ("change", CALL)
+            return approval if approval and held else decision
     return _end(state)
 
 
@@ -258,6 +267,8 @@ def _after(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary
     if (lost := state.slower.get(wave.id)) and wave.id not in state.approved and _later(plan, state, wave):
         return Stop(code=ExitCode.HALTED, kind="wave-slower", wave=wave.id,
                     reason=f"{wave.kind} wave {wave.id} as a whole is slower than before: {lost}")
+    if plan.rollout.nccl_pairs and (held := _pairs(plan, state, wave, now)) is not None:
+        return held
     soaked = datetime.fromisoformat(state.waves_finished[wave.id]) + timedelta(minutes=wave.soak_minutes)
     if now < soaked and _begun(state, wave):
         return Wait(until=soaked, reason=f"soak of {wave.id} ({wave.soak_minutes} min)", wave=wave.id)
@@ -268,6 +279,51 @@ def _after(plan: Plan, state: RolloutState, wave: Wave, now: datetime, *, canary
         return Stop(code=ExitCode.PAUSED, kind="approval", wave=wave.id,
                     reason=f"{wave.kind} wave {wave.id} is done; a person has to approve it")
     return None
+
+
+def _pairs(plan: Plan, state: RolloutState, wave: Wave, now: datetime) -> Decision | None:
+    """Return what the pairs after a wave ask for: one to try, a verdict to write down, or a person's word."""
+    if (left := state.pairs.open) is not None:
+        return Stop(code=ExitCode.PAUSED, kind="pair-lost", wave=left.wave, nodes=left.pair,
+                    reason=f"{' and '.join(left.pair)} may still be drained after their all-reduce: {left.lost}")
+    duty = next_duty(state.pairs, wave.id, mixed_after(plan, state, wave))
+    if isinstance(duty, Judged):
+        return Note(kind="pairs-judged", wave=wave.id, data=duty.as_data())
+    if duty is not None:
+        start = opening(plan, duty.pair, now, PAIR_MINUTES)
+        problem = Room(plan, state).take(duty.pair) if start is not None else "no maintenance window is long enough"
+        if problem or start is None:
+            judged = Judged(domain=duty.domain, outcome=UNCLEAR, words=f"{' and '.join(duty.pair)}: {problem}")
+            return Note(kind="pairs-judged", wave=wave.id, data=judged.as_data())
+        if start > now:
+            return Wait(until=start, wave=wave.id, reason=f"the next maintenance window for a pair of {duty.domain}")
+        return Act(call=CALL, wave=wave.id, batch="", nodes=duty.pair, domain=duty.domain)
+    asked = [judged for (w, _), judged in sorted(state.pairs.judged.items()) if w == wave.id and judged.outcome != GOOD]
+    if not asked or wave.id in state.approved or not _later(plan, state, wave):
+        return None
+    bad = [judged for judged in asked if judged.outcome == BAD]
+    told = "; ".join(f"communication domain {judged.domain}: {judged.words}" for judged in bad or asked)
+    if bad:
+        return Stop(code=ExitCode.HALTED, kind="pair-failed", wave=wave.id, reason=f"NCCL after {wave.id}: {told}",
+                    nodes=tuple(sorted({name for judged in bad for name in judged.nodes})))
+    return Stop(code=ExitCode.PAUSED, kind="pair-unclear", wave=wave.id,
+                reason=f"NCCL between upgraded and other nodes is not proved after {wave.id}: {told}")
+
+
+def mixed_after(plan: Plan, state: RolloutState, wave: Wave) -> dict[str, tuple[list[str], list[str]]]:
+    """Return each communication domain that a wave has left mixed -> upgraded nodes, and nodes that wait, in order."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    touched: set[str] = set()
+    for each in plan.waves[:plan.waves.index(wave) + 1]:
+        for name in (n for batch in each.batches for n in batch.nodes if _is(state, n, NodeState.DONE)):
+            domain = plan.nodes[name].comm_domain
+            found.setdefault(domain, ([], []))[0].append(name)
+            touched |= {domain} if each is wave else set()
+    for each in plan.waves[plan.waves.index(wave) + 1:]:
+        for name in (n for batch in each.batches for n in batch.nodes if _is(state, n, NodeState.PENDING)):
+            if (domain := plan.nodes[name].comm_domain) in found and not state.nodes[name].unknown:
+                found[domain][1].append(name)
+    return {domain: sides for domain, sides in found.items() if domain in touched - {""} and sides[1]}
 
 
 def _last_early(plan: Plan) -> Wave | None:
@@ -298,7 +354,7 @@ def _with_room(plan: Plan, state: RolloutState, wave: str, batch: str, nodes: tu
 
     Nodes that are away already (a retry, a resume) take no room that they do not have.
     """
-    room = _Room(plan, state)
+    room = Room(plan, state)
     taken: list[str] = []
     reason = ""
     for unit in _units(plan, nodes):
@@ -318,45 +374,3 @@ def _units(plan: Plan, nodes: Iterable[str]) -> list[tuple[str, ...]]:
         domain = plan.nodes[name].nvlink_domain
         units.setdefault(f"domain {domain}" if domain else f"node {name}", []).append(name)
     return [tuple(members) for members in units.values()]
-
-
-class _Room:
-    """How many nodes each pool, and each failure domain in it, can still spare."""
-
-    def __init__(self, plan: Plan, state: RolloutState) -> None:
-        self._plan = plan
-        self._pool_of = {name: pool for pool, limit in plan.pools.items() for name in limit.already_down}
-        self._pool_of |= {name: node.pool for name, node in plan.nodes.items()}
-        self._away = {name for limit in plan.pools.values() for name in limit.already_down
-                      if not _is(state, name, NodeState.DONE)}
-        self._away |= {name for name, status in state.nodes.items() if status.unavailable}
-
-    def take(self, unit: tuple[str, ...]) -> str:
-        """Take a unit out of service; return "" or, with nothing taken, why there is no room for it."""
-        after = self._away | set(unit)
-        counts = Counter(what for name in after for what, _ in self._limits_of(name))
-        for name in unit:
-            if name in self._away:
-                continue
-            for what, limit in self._limits_of(name):
-                if limit is not None and counts[what] > limit:
-                    away = sorted(n for n in self._away if what in dict(self._limits_of(n)))
-                    return (f"{what} may lose {limit} at once; {', '.join(unit)} would make it {counts[what]}"
-                            f" (away now: {', '.join(away) or 'none'})")
-        self._away = after
-        return ""
-
-    def _limits_of(self, name: str) -> list[tuple[str, int | None]]:
-        """Return what a node counts against, and how much of that its pool allows; None: as much as others allow.
-
-        A failure domain loses nodes of all pools alike, whichever of them limits how many.
-        """
-        limit = self._plan.pools.get(self._pool_of.get(name, ""))
-        if limit is None:
-            return []
-        found: list[tuple[str, int | None]] = [(f"pool {self._pool_of[name]}", limit.max_unavailable)]
-        node = self._plan.nodes.get(name)
-        domain = node.failure_domain if node is not None else (limit.down_domains or {}).get(name, "")
-        if domain:
-            found.append((f"failure domain {domain}", limit.max_unavailable_per_domain))
-        return found

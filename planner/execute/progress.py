@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, TextIO
@@ -82,6 +82,10 @@ class LineReporter:
                 f" ({reasons})" if reasons else "")
         elif kind == "node" and data.get("state") not in ("change-required", "undrain-required"):
             text = f"{data['node']} {data['state']}" + (f": {data['reason']}" if data.get("reason") else "")
+        elif kind in ("pair", "pair-lost"):
+            text = f"{' with '.join(data['pair'])} nccl: {data.get('code', kind)} ({_listed(data)})"
+        elif kind == "pairs-judged":
+            text = f"{data['wave']} nccl in {data['domain']}: {data['outcome']} ({data['reason']})"
         elif kind == "waiting":
             text = f"waiting until {data['until']}: {data['reason']}"
         elif kind in ("wave-finished", "finished", "stopped"):
@@ -142,6 +146,10 @@ class LiveReporter:
         return Group(*parts)
 
 
+def _listed(data: Mapping[str, Any]) -> str:
+    return "; ".join(data.get("reasons") or ()) or str(data.get("reason", ""))
+
+
 def waves_table(plan: Plan, state: RolloutState) -> Table:
     """Return one line a wave: how many nodes are where."""
     table = Table(box=None, pad_edge=False)
@@ -152,7 +160,7 @@ def waves_table(plan: Plan, state: RolloutState) -> Table:
         if not count:
             continue
         resting = (NodeState.DONE, NodeState.FAILED, NodeState.LOST, NodeState.SKIPPED, NodeState.PENDING)
-        asked = wave.approval or wave.id in state.approval_needed
+        asked = wave.approval or wave.id in state.approval_needed or state.pairs.asking(wave.id)
         table.add_row(
             wave.id, wave.kind, str(count.total()), str(count[NodeState.DONE]),
             str(sum(n for s, n in count.items() if s not in resting)),

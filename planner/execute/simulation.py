@@ -15,6 +15,7 @@ from planner.errors import FactsError, InputError
 from planner.execute.predict import FOLLOWS_AFTER_REBOOT
 from planner.execute.states import moving_nodes
 from planner.gates.judge import FAIL, PASS
+from planner.gates.multi_node import Attempt
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedFleet, SimulatedNode
 from planner.schedule.canary import canary_commands
 from planner.schedule.plan import Plan
@@ -108,6 +109,15 @@ def _believed(text: str, request: Mapping[str, Any], keys: tuple[str, ...]) -> d
     verdict = str(report.get("verdict"))
     return {"outcome": verdict, "reasons": [] if verdict == PASS else [f"simulated verdict {verdict}"],
             "notes": [str(report["simulated"])]}
+
+
+def judge_simulated_pair(texts: Mapping[str, str], request: Mapping[str, Any]) -> Attempt:
+    """Judge a simulated pair, in place of ``judge_reports``: no GPU summed anything, and a pass says so."""
+    names = tuple(texts)
+    reports = [json.loads(text) if text else {} for text in texts.values()]
+    if not all(report.get("simulated") and report.get("nonce") == request.get("nonce") for report in reports):
+        return Attempt((names[0], names[1]), "REPORT_FOREIGN", ("a report that is not of this simulation",))
+    return Attempt((names[0], names[1]), str(reports[0].get("code")), (str(reports[0]["simulated"]),))
 
 
 def read_simulated_state(text: str) -> Mapping[str, tuple[str, ...]]:

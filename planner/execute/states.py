@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from planner.execute import pairing
 from planner.schedule.plan import Plan
 
 
@@ -165,6 +166,7 @@ class RolloutState:
     in_flight: tuple[str, ...] = ()    # nodes of a call that has begun and not ended, as far as the journal knows
     call: str = ""                     # what that call is: preflight, change, undrain or release
     owner: str = ""
+    pairs: pairing.Pairs = field(default_factory=pairing.Pairs)
     unfenced: bool = False             # marks of mixed domains were taken off, and no node was given back since
 
 
@@ -197,6 +199,8 @@ def fold(state: RolloutState, entries: Iterable[Entry]) -> RolloutState:
             nodes[entry.node] = _NODE_FACTS[entry.kind](nodes[entry.node], entry)
         elif entry.kind in _ROLLOUT_FACTS:
             state = _ROLLOUT_FACTS[entry.kind](state, entry, nodes)
+        if entry.kind in _PAIR_FACTS:
+            state = _paired(state, entry)
         state = replace(state, seq=entry.seq)
     return replace(state, nodes=nodes)
 
@@ -260,6 +264,13 @@ def _wave_finished(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatu
                    approval_needed=state.approval_needed | {entry.wave}) if lost else state
 
 
+def _paired(state: RolloutState, entry: Entry) -> RolloutState:
+    pairs = pairing.take(state.pairs, entry.kind, entry.wave, entry.data, state.approved)
+    # A person's word from before such a verdict was not about it.
+    news = entry.kind in ("pairs-judged", "pair-lost") and pairs.asking(entry.wave)
+    return replace(state, pairs=pairs, approved=state.approved - {entry.wave} if news else state.approved)
+
+
 def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus]) -> RolloutState:
     return replace(state, in_flight=(), call="")
 
@@ -267,6 +278,7 @@ def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus])
 _NODE_FACTS: Final[Mapping[str, Callable[[NodeStatus, Entry], NodeStatus]]] = {
     "phase": _phase, "gate": _gate, "canary": _canary, "baseline": _baseline, "lease-released": _released,
 }
+_PAIR_FACTS: Final = frozenset({"run-started", "call-started", "pair", "pair-lost", "pairs-judged"})
 _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, NodeStatus]], RolloutState]]] = {
     "rollout-opened": lambda state, entry, nodes: replace(state, opened=True),
     "run-started": _run_started,

@@ -20,6 +20,7 @@ LABEL = "nccl"
 BYTES = (8, 64 << 20, 4 << 30)
 _GOOD = (Verdict.PASS, Verdict.WARN)
 # The heaviest first: what one rank of a pair saw, when the other saw something else.
+_ABSENT = ("ENV_FOREIGN_PROCESS", "PART_MISSING", "MEMORY_SHORT")      # this rank never took part
 _HEAVIEST = ("GATE_HUNG_D", "RESULT_WRONG", "NCCL_VERSION_MIX", "NCCL_HANG", "NCCL_ERROR")
 
 
@@ -141,6 +142,8 @@ def _pair(reports: Mapping[str, Any], request: Mapping[str, Any], before: Sequen
                 if isinstance(report, Mapping) and isinstance(report.get("nccl"), Mapping)
                 and report["nccl"].get("version")}
     bad = [result for result in found if result.code != "OK"]
+    if any(result.code in _ABSENT for result in bad):       # who waits for one that does not come can only time out
+        bad = [result for result in bad if result.code not in ("NCCL_HANG", "NCCL_ERROR", "GATE_BUG")]
     if bad:
         bad.sort(key=lambda result: _HEAVIEST.index(result.code) if result.code in _HEAVIEST else len(_HEAVIEST))
         words = tuple(word for result in bad for word in result.evidence)

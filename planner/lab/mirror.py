@@ -76,7 +76,8 @@ def mirror_plan(plan: Plan, chosen: tuple[str, ...], machine_ids: Mapping[str, s
                              max_unavailable_per_domain=limit.max_unavailable_per_domain)
              for pool, limit in plan.pools.items() if any(n.pool == pool for n in nodes.values())}
     quick = RolloutPolicy.model_validate({**plan.rollout.model_dump(), "soak_minutes": 0, "batch_soak_minutes": 0,
-                                          "not_before": None})
+                                          "not_before": None,
+                                          "nccl_pairs": None, "canary_command": None})
     derived = plan.model_copy(update={
         "name": f"{plan.name}-rehearsal"[:64], "cohorts": cohorts, "waves": waves, "nodes": nodes, "pools": pools,
         "excluded": (), "rollout": quick, "inventory": "", "seal": f"rehearsal of {plan.digest}", "digest": "",

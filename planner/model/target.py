@@ -1,7 +1,6 @@
 """``target.yml``: what people want, per pool, and how the rollout may go."""
 
-from __future__ import annotations
-
+# Annotations are objects here, not text that pydantic would have to compile at every start.
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -55,6 +54,7 @@ class RolloutPolicy(Document):
     not_before: str | None = None                 # ISO 8601 with time zone
     windows: tuple[str, ...] = ()                 # weekly: "Sat,Sun 02:00-06:00 Europe/Berlin"; empty: at any time
     fence: bool | None = None                     # mark the halves of a mixed communication domain; unless false: yes
+    nccl_pairs: bool | None = None                # all-reduce of an upgraded and a waiting node; unless true: no
     canary_command: tuple[str, ...] | None = None    # the site's own, argv: on each node, after its standard gate
     canary_command_timeout_minutes: int | None = Field(None, ge=1, le=CANARY_MINUTES_MAX)    # unless written: 15
 
@@ -124,7 +124,7 @@ class RolloutPolicy(Document):
 
 # What the engine asks for once, not pool by pool.
 WHOLE_ROLLOUT = ("failure_budget", "on_failure", "drain_timeout_minutes", "reboot_timeout_minutes", "not_before",
-                 "fence")
+                 "fence", "nccl_pairs")
 
 
 def _text_or_mapping(value: Any) -> Any:
@@ -179,7 +179,7 @@ class Target(Document):
     want: Want = Field(default_factory=dict)
     pools: dict[str, PoolWant] = Field(default_factory=dict)
     accept: tuple[Accept, ...] = ()
-    rollout: RolloutPolicy = RolloutPolicy()
+    rollout: RolloutPolicy = RolloutPolicy.model_construct()
 
     def own_rollouts(self) -> dict[str, RolloutPolicy]:
         """Return the policies of pools that have their own: the target's, but for the fields they write themselves."""

@@ -14,6 +14,7 @@ from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins
+from planner.schedule.pairs import pair_sentences
 from planner.schedule.plan import Claimed, Cohort, Plan, Step
 
 # The page asks for nothing, so nothing may be loaded, whatever a name holds.
@@ -190,6 +191,7 @@ def _capacity(plan: Plan, course: Forecast) -> Iterator[str]:
     yield from table(("pool", "nodes", "may be out", "out at most", "per failure domain", "down already"), rows,
                      numbers=(1, 2, 3, 4))
     yield from (f"<p>Before it goes back, {text(told)}.</p>" for told in canary_sentences(plan))
+    yield from (f"<p>NCCL: {text(told)}.</p>" for told in pair_sentences(plan))
     yield "</section>"
 
 

@@ -16,6 +16,7 @@ from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins, has_windows
+from planner.schedule.pairs import pair_sentences
 from planner.schedule.plan import Eta, Plan, Wave
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _capacity(plan: Plan, course: Forecast, width: int) -> Iterator[Text]:
             windows.setdefault(limit.windows, []).append(name)
     for times, names in windows.items():
         yield from wrapped(f"nodes of {', '.join(names)} leave service only in: {'; '.join(times)}", width, indent="  ")
-    for told in canary_sentences(plan):
+    for told in (*canary_sentences(plan), *pair_sentences(plan)):
         yield from wrapped(told, width, indent="  ")
 
 

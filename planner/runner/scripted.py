@@ -21,7 +21,10 @@ GATE_TASK = "Run the gate"
 VERDICT_TASK = "Judge the gate"
 CANARY_TASK = "Run the site's own command"
 CANARY_VERDICT_TASK = "Judge the site's own command"
-RELEASE = "release.yml"
+PAIR_LEASE_TASK = "Take the lease for the pair"
+PAIR_REPORT_TASK = "Say what this rank reported"
+PAIR_BACK_TASK = "Give the lease of the pair back"
+RELEASE, PAIRS = "release.yml", "pairs.yml"
 
 _SECONDS = {"preflight": (5, 20), "prefetch": (20, 120), "drain": (10, 600), "baseline": (20, 60), "change": (60, 300),
             "reboot": (90, 300), "gate": (20, 90), "undrain": (2, 10), "record": (1, 3)}
@@ -35,7 +38,8 @@ class SimulatedCrash(BaseException):
 class Fault:
     """Something that goes wrong on a node in a phase.
 
-    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | canary-fail | lost | drift | crash | handover.
+    ``kind``: unreachable | task-failed | gate-fail | gate-inconclusive | canary-fail | lost | drift | crash | handover,
+    in the phase ``pair`` also a code of the table (``NCCL_HANG``), with the other node as ``value`` or with any.
     ``times``: how often it strikes, 0 for always. ``drift`` sets ``component`` to ``value`` before the facts are read;
     ``handover`` leaves the first open step to people.
     """
@@ -117,6 +121,8 @@ class ScriptedRunner:
         hear = on_event or (lambda event: None)
         outcomes = {host: HostOutcome.OK for host in request.limit if host in self.fleet.nodes}
         failures: dict[str, HostEvent] = {}
+        if request.playbook.endswith(PAIRS):
+            return self._pair(request, hear)
         phases = ("release",) if request.playbook.endswith(RELEASE) else request.tags
         for phase in phases:
             if cancelled is not None and cancelled():
@@ -135,6 +141,41 @@ class ScriptedRunner:
         missing = dict.fromkeys((h for h in request.limit if h not in outcomes), absent)
         return RunResult(status="failed" if failures else "successful", return_code=2 if failures else 0,
                          hosts={**missing, **outcomes}, failures=failures, output_tail=self.label)
+
+    def _pair(self, request: RunRequest, hear: Callable[[HostEvent], None]) -> RunResult:
+        """Drain two nodes, say that they summed, which they did not, and give back what can be reached."""
+        outcomes = dict.fromkeys(request.limit, HostOutcome.OK)
+        failures: dict[str, HostEvent] = {}
+        faults = {host: self._fault(host, "pair", others) for host in request.limit
+                  if (others := [other for other in request.limit if other != host])}
+        self._sleep(self._random.uniform(*_SECONDS["drain"]))
+        for host in request.limit:
+            node, fault = self.fleet.nodes[host], faults[host]
+            try:
+                self._lease(node, host, "pair", request)
+                hear(_event(host, "pair", PAIR_LEASE_TASK, "changed"))
+                self._change(node, "drain", drained=True)
+                if fault is not None and fault.kind == "crash":
+                    raise SimulatedCrash(f"{host} pair")
+                if fault is not None and fault.kind in ("unreachable", "task-failed"):
+                    kind = "unreachable" if fault.kind == "unreachable" else "failed"
+                    raise _stopped(host, "pair", kind, {"msg": "simulated failure in pair"})
+            except _HostStopped as stopped:
+                outcomes[host], failures[host] = stopped.outcome, stopped.event
+        code = next((fault.kind for fault in faults.values() if fault is not None and fault.kind.isupper()), "OK")
+        report = {"simulated": self.label, "nonce": str(request.extra_vars.get("planner_nonce", "")), "code": code}
+        self._sleep(self._random.uniform(5, 30))
+        for host in request.limit:
+            node = self.fleet.nodes[host]
+            if not failures:
+                facts = {"planner_gate_nccl_report": json.dumps(report, sort_keys=True)}
+                hear(_event(host, "pair", PAIR_REPORT_TASK, "ok", {"ansible_facts": facts}))
+            mine = node.lease.get("rollout") == self._rollout
+            if mine and outcomes[host] is not HostOutcome.UNREACHABLE:      # in any case, as the play's always
+                self._change(node, "undrain", drained=False, lease={})
+                hear(_event(host, "pair", PAIR_BACK_TASK, "changed"))
+        return RunResult(status="failed" if failures else "successful", return_code=2 if failures else 0,
+                         hosts=outcomes, failures=failures, output_tail=self.label)
 
     def _phase(self, phase: str, host: str, request: RunRequest, hear: Callable[[HostEvent], None]) -> None:
         node = self.fleet.nodes[host]
@@ -162,9 +203,9 @@ class ScriptedRunner:
         if phase == "record" or phase == "release":
             self._change(node, "release", lease={})
 
-    def _fault(self, host: str, phase: str) -> Fault | None:
+    def _fault(self, host: str, phase: str, others: Sequence[str] = ()) -> Fault | None:
         for place, fault in enumerate(self._faults):
-            if (fault.node, fault.phase) == (host, phase):
+            if (fault.node, fault.phase) == (host, phase) and (not others or fault.value in ("", *others)):
                 count = self.fleet.struck.get(str(place), 0)
                 if not fault.times or count < fault.times:
                     self.fleet.struck[str(place)] = count + 1

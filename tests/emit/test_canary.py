@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from planner.emit.assets import load_assets
 from planner.emit.canary import CANARY_FILE, CANARY_VARS
+from planner.emit.pairs import PAIR_PLAY
 from planner.emit.render import render_bundle
 from planner.emit.write import write_bundle
 from planner.emit.yaml_text import Exact, dump_yaml
@@ -58,6 +59,24 @@ def test_the_play_the_variables_and_the_review_are_the_golden_ones(update_golden
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(files[name])
         assert files[name].decode() == path.read_text(encoding="utf-8"), name
+
+
+def test_the_play_of_pairs_is_the_golden_one_and_there_only_where_a_domain_is_paired(update_golden: bool) -> None:
+    value = document()
+    for name in ("gpu01", "gpu02", "gpu03"):
+        value["nodes"][name]["comm_domain"] = "ib"
+    assert PAIR_PLAY not in render_bundle(finished(value), ASSETS)
+    value["rollout"]["nccl_pairs"] = True
+    files = render_bundle(finished(value), ASSETS)
+    path = GOLDEN / "pairs.yml"
+    if update_golden:
+        path.write_bytes(files[PAIR_PLAY])
+    assert files[PAIR_PLAY].decode() == path.read_text(encoding="utf-8")
+    assert "NCCL: after each wave that leaves ib mixed" in files["PLAN.md"].decode()
+    value["nodes"]["gpu01"]["comm_domain"] = ""      # what is left of the domain changes in one wave
+    files = render_bundle(finished(value), ASSETS)
+    assert PAIR_PLAY not in files
+    assert "nccl_pairs has nothing to do" in files["PLAN.md"].decode()
 
 
 def test_only_pools_with_a_command_have_it_and_each_command_is_written_once() -> None:

@@ -23,6 +23,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle with the shipped roles and modules; one title has a template in it."""
     value = document()
     first = value["cohorts"][0]["steps"][0]
+    value["rollout"]["nccl_pairs"] = True
+    value["pools"]["train"] |= {"canary_command": ["/opt/{{ 1 }}", "null"], "canary_command_timeout_minutes": 5}
+    for node in value["nodes"].values():
+        node["comm_domain"] = "ib"
     value["cohorts"][0]["steps"][0] = {**first, "title": "evil {{ lookup('pipe', 'touch pwned') }}"}
     directory = tmp_path_factory.mktemp("playbooks") / "bundle"
     write_bundle(render_bundle(finished(value), load_assets()), directory)

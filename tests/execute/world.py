@@ -13,8 +13,15 @@ from planner.execute.calls import Setting
 from planner.execute.clock import VirtualClock
 from planner.execute.interrupts import Interrupts
 from planner.execute.lock import Controller, RolloutLock
+from planner.execute.pair_call import PairJudge
 from planner.execute.predict import FOLLOWS_AFTER_REBOOT
-from planner.execute.simulation import fleet_of, judge_simulated, judge_simulated_canary, read_simulated_state
+from planner.execute.simulation import (
+    fleet_of,
+    judge_simulated,
+    judge_simulated_canary,
+    judge_simulated_pair,
+    read_simulated_state,
+)
 from planner.execute.states import Entry, Event, NodeState, RolloutState, replay
 from planner.execute.store import Store
 from planner.execute.verdicts import CanaryJudge, GateJudge
@@ -72,6 +79,7 @@ class World:
     runner: type[ScriptedRunner] = ScriptedRunner
     gate_judge: GateJudge = judge_simulated
     canary_judge: CanaryJudge = judge_simulated_canary
+    pair_judge: PairJudge = judge_simulated_pair
 
     def __post_init__(self) -> None:
         self.fleet = fleet_of(self.plan)
@@ -107,7 +115,7 @@ class World:
                             rollout=ROLLOUT, owner=controller.owner),
                     store=store, lock=lock, runner=runner, clock=self.clock, read_state=read_simulated_state,
                     canary_only=canary_only, interrupts=interrupts, leftovers=NO_LEFTOVERS, reporter=reporter,
-                    gate_judge=self.gate_judge, canary_judge=self.canary_judge,
+                    gate_judge=self.gate_judge, canary_judge=self.canary_judge, pair_judge=self.pair_judge,
                 ).run()
         finally:
             store.close()
