@@ -123,7 +123,7 @@ def compare(before: Path, after: tuple[Path, ...], host: str, output: str) -> in
 
     if after and not host and len(names := _hosts(before)) > 1:
         return _compare_wave(before, after, names, output)
-    old = _figures(before, host)
+    old = _figures(before, host, after[0] if after else None)
     if after:
         new = [_figures(path, old.host) for path in after]
     else:
@@ -160,7 +160,7 @@ def _compare_wave(before: Path, after: tuple[Path, ...], hosts: list[str], outpu
     if output in ("html", "svg"):
         raise click.UsageError(f"-o {output} shows one node; choose it: --host {hosts[0]}")
     missing = {host for host in hosts for path in after if host not in _hosts(path)}
-    found = {host: compare_figures(_figures(before, host), *(_figures(path, host) for path in after))
+    found = {host: compare_figures(_figures(before, host, after[0]), *(_figures(path, host) for path in after))
              for host in hosts if host not in missing}
     decisions = {host: fold(each.everything, Policy(required={})) for host, each in found.items()}
     wave = compare_wave(list(found.values()))
@@ -248,7 +248,10 @@ def _finish(results: list[dict[str, Any]], out: Path | None, output: str, kept: 
     document = results[0] if len(results) == 1 else {"schema": RESULTS, "results": results}
     if out is not None:
         _write(out, canonical_json(document))
-    before = {name: _of_report(value["report"], name) for name, value in kept.items()}
+    now = {result["request"]["host"]: result["report"] for result in results}
+    alone = results[0]["report"] if len(kept) == len(results) == 1 else None
+    before = {name: _of_report(_known_now(value["report"], now.get(name) or alone), name)
+              for name, value in kept.items()}
     if output == "json":
         print_json(document)
     elif output == "figures":
@@ -285,8 +288,11 @@ def _read_results(path: Path) -> dict[str, dict[str, Any]]:
                                     hint="take one: planner gate baseline --out FILE")) from exc
 
 
-def _figures(path: Path, host: str) -> Any:
-    """Return the figures of one node from a kept result or a document ``planner.baseline/1``."""
+def _figures(path: Path, host: str, now: Path | None = None) -> Any:
+    """Return the figures of one node from a kept result or a document ``planner.baseline/1``.
+
+    MIG devices that were made again are called as in the kept result ``now``, where it is one.
+    """
     from planner.cli.inputs import read_text
     from planner.gates.baseline import SCHEMA, read_baseline
 
@@ -299,7 +305,22 @@ def _figures(path: Path, host: str) -> Any:
     if len(results) > 1 and host not in results:
         raise click.UsageError(f"{path} holds {len(results)} nodes; choose one: --host {next(iter(results))}")
     result = results.get(host) or next(iter(results.values()))
-    return _of_report(result["report"], str(path))
+    other = None
+    if now is not None and _has_mig(result["report"]) and not now.is_dir() and f'"{SCHEMA}"' not in read_text(now):
+        others = _read_results(now)
+        other = (others.get(host or str(result["request"]["host"])) or next(iter(others.values())))["report"]
+    return _of_report(_known_now(result["report"], other), str(path))
+
+
+def _has_mig(report: Mapping[str, Any]) -> bool:
+    return any(isinstance(gpu, dict) and gpu.get("parent") for gpu in report.get("gpus") or ())
+
+
+def _known_now(report: Mapping[str, Any], now: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return a report from before with each MIG device under the UUID that it has now."""
+    from planner.gates.mig import as_known_now
+
+    return report if now is None else as_known_now(report, now, with_lost=True) or report
 
 
 def _of_ranks(folder: Path) -> Any:

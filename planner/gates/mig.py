@@ -138,12 +138,13 @@ def _told(each: Report) -> str:
 # --- the record from before the change
 
 
-def as_known_now(before: Report | None, report: Report) -> dict[str, Any] | None:
+def as_known_now(before: Report | None, report: Report, *, with_lost: bool = False) -> dict[str, Any] | None:
     """Return the record from before with each MIG device under the UUID that it has now.
 
     A device is the one from before when the UUID is, or else GPU and place; each time its shape must be the same. Those
     that are not there any more are left out, as are GPUs that had MIG off then and have it on now, or the other way
-    round: what they did is no figure of what is there now. That they changed is told by the gate ``modes``.
+    round: what they did is no figure of what is there now. That they changed is told by the gate ``modes``; where no
+    gate is asked, ``with_lost`` keeps what is gone, under the UUID that it had.
     """
     if before is None or not isinstance(before.get("gpus"), list):
         return None if before is None else dict(before)
@@ -151,10 +152,12 @@ def as_known_now(before: Report | None, report: Report) -> dict[str, Any] | None
     cut = {uuid for uuid, gpu in gpus_of(report).items() if gpu.get("mig") is True}
     if not old and not cut:
         return dict(before)
-    names = _matched(old, [gpu for gpu in as_maps(report.get("gpus")) if is_mig(gpu)])
-    kept = [gpu if not is_mig(gpu) else {**gpu, "nvml_uuid": names[_uuid(gpu)], "uuid": names[_uuid(gpu)]}
+    now = [gpu for gpu in as_maps(report.get("gpus")) if is_mig(gpu)]
+    names, taken = _matched(old, now), {_uuid(gpu) for gpu in now}
+    kept = [{**gpu, "nvml_uuid": names[_uuid(gpu)], "uuid": names[_uuid(gpu)]} if _uuid(gpu) in names else gpu
             for gpu in as_maps(before["gpus"])
-            if (_uuid(gpu) in names if is_mig(gpu) else _uuid(gpu) not in cut)]
+            if (_uuid(gpu) in names if is_mig(gpu) else _uuid(gpu) not in cut)
+            or (with_lost and _uuid(gpu) not in taken)]
     conditions = as_map(before.get("conditions"))
     told = {**conditions, **{new: conditions[was] for was, new in names.items() if was in conditions}}
     pairs = as_map(before.get("pairs"))

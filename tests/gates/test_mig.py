@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.cli.main import invoke
 from planner.gates import mig
 from planner.gates.asked import PROFILES, sizes_asked
 from planner.gates.figures import FIGURES, baseline_of
@@ -194,7 +195,7 @@ def test_a_small_device_is_asked_for_as_much_as_it_holds(stage: Stage) -> None:
 
 
 def test_software_takes_a_whole_gpu_or_else_the_first_free_device(stage: Stage) -> None:
-    files = framework(count="1").files
+    files = framework(count="1")
     for lines, faults, index in (((SMALL, OTHER), {}, "0.0"), ((SMALL, MIDDLE, OTHER), {"mig-busy": "0 0 7"}, "0.1"),
                                  ((SMALL, MIDDLE), {}, 1)):
         play = soft(libraries={CUDART: "cudart 13000 sees_one"}, files=files, gpus=2, faults=faults,
@@ -340,10 +341,10 @@ def device(uuid: str, profile: str = "1g.18gb", start: int | None = 0, parent: s
             "mig": {"profile": profile, "start": start, "size": 1, "compute_instance": 0, **more}}
 
 
-def known(old: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[str]:
+def known(old: list[dict[str, Any]], now: list[dict[str, Any]], **more: bool) -> list[str]:
     """Return the UUIDs of the old devices as they are called now."""
     nvml = {"gpus": [{"uuid": "GPU-a", "mig": True}, {"uuid": "GPU-b", "mig": True}]}
-    found = mig.as_known_now({"gpus": old, "nvml": nvml}, {"gpus": now, "nvml": nvml})
+    found = mig.as_known_now({"gpus": old, "nvml": nvml}, {"gpus": now, "nvml": nvml}, **more)
     return [gpu["uuid"] for gpu in (found or {})["gpus"]]
 
 
@@ -356,6 +357,8 @@ def test_a_device_is_known_by_uuid_then_place_then_order() -> None:
     assert known(old, [device("MIG-9", parent="GPU-b")]) == [], "another GPU"
     assert known(old, [device("MIG-1", "2g.35gb")]) == [], "the same UUID in another shape"
     assert known([device("MIG-1", multiprocessors=14)], [device("MIG-2", multiprocessors=16)]) == []
+    assert known(old, [device("MIG-9", start=1)], with_lost=True) == ["MIG-1", "MIG-9"]
+    assert known(old, [device("MIG-1", "2g.35gb")], with_lost=True) == ["MIG-2"], "MIG-1 is another device now"
     several = [device("MIG-1", compute_instance=0), device("MIG-2", compute_instance=1)]
     assert known(several, [device("MIG-4", compute_instance=1), device("MIG-3", compute_instance=0)]) == [
         "MIG-3", "MIG-4"]
@@ -445,3 +448,20 @@ def test_tables_junit_and_openmetrics_show_devices_like_gpus(told: dict[str, Any
     metrics = gate_view.openmetrics([result], {HOST: baseline_of(json.loads(before))})
     assert f'planner_gate_measure{{node="{HOST}",gpu="0.1",figure="wmma_f16",unit="op/s"}}' in metrics
     assert f'planner_gate_baseline_ratio{{node="{HOST}",gpu="1.0",figure="copy_device",unit="B/s"}} 1\n' in metrics
+
+
+def test_kept_results_are_compared_device_by_device(stage: Stage, tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    def keep(name: str, play: Play) -> Path:
+        request = {"profile": STANDARD, "nonce": name, "host": HOST, "without": ["software"]}
+        report = json.loads(stage.report(play, request))
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"schema": "planner.gate-result/2", "request": request, "report": report}))
+        return path
+
+    before, again = keep("be", BEFORE), keep("af", node(*AGAIN, profile=STANDARD))
+    assert invoke(["gate", "compare", str(before), str(again)]) == 0, capsys.readouterr().out
+    assert json.loads(again.read_text())["report"]["gpus"][0]["nvml_uuid"] in capsys.readouterr().out
+    lost = keep("10", node(SMALL, OTHER, profile=STANDARD))
+    assert invoke(["gate", "compare", str(before), str(lost)]) == 7
+    assert "(stand-in) is gone (GPU_MISSING)" in capsys.readouterr().out
