@@ -44,9 +44,9 @@ def module_plan() -> Plan:
 HANDED_BACK: dict[str, tuple[Callable[[Cohort], Cohort], str]] = {
     "not-handed-over": (lambda c: back(c, handover=None), "is not handed over"),
     "with-packages": (lambda c: back(c, packages=PackageAct(manager="apt", remove=("x",))), "is not handed over"),
-    "as-on-the-way-there": (lambda c: back(c, instructions=c.steps[0].instructions), "not those of the matrices"),
+    "as-on-the-way-there": (lambda c: back(c, instructions=c.steps[-1].instructions), "not those of the matrices"),
     "without-a-word": (lambda c: back(c, instructions=None), "not those of the matrices"),
-    "proof-of-the-goal": (lambda c: back(c, proofs=c.steps[0].proofs), "its proof of toolkit_module asks for 13.0"),
+    "proof-of-the-goal": (lambda c: back(c, proofs=c.steps[-1].proofs), "its proof of toolkit_module asks for 13.0"),
     "no-proof": (lambda c: back(c, proofs=()), "nothing proves afterwards that toolkit_module is 12.8"),
     "an-end": (lambda c: back(c, ends=True), "way back, ends the plan"),
     "links": (lambda c: back(c, links={"/usr/local/cuda": "/nowhere"}), "way back, links /usr/local/cuda -> /nowhere"),
