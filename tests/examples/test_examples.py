@@ -251,8 +251,8 @@ def test_titles_say_a_common_version_once(fleet: dict[str, Any]) -> None:
     (h100,) = cohorts(fleet, "h100")
     driver = "driver + fabric_manager + nscq"
     assert h100["steps"][0]["title"] == (
-        f"kernel 6.8.0-85-generic -> 6.8.0-87-generic, {driver} 535.183.01 -> 580.159.04")
-    assert h100["way_back"][-1]["title"] == f"boot kernel 6.8.0-85-generic by hand, {driver} back to 535.183.01"
+        f"{driver} 535.183.01 -> 580.159.04, kernel 6.8.0-85-generic -> 6.8.0-87-generic")
+    assert h100["way_back"][-1]["title"] == f"{driver} back to 535.183.01, boot kernel 6.8.0-85-generic by hand"
 
 
 def test_every_release_note_crossed_is_kept(fleet: dict[str, Any]) -> None:
