@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
+from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
 from planner.schedule.classes import canary_warnings, choose_canaries, split_staging, staging_warnings
 from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
@@ -19,7 +20,7 @@ from planner.schedule.phases import split_phases
 from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.turns import CALLS, FORKS, batch_minutes
 from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
-from planner.schedule.windows import fit_windows, meeting
+from planner.schedule.windows import NEVER_MEET, fit_windows, meeting
 
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
 # first batches; other domains follow one by one.
@@ -80,10 +81,14 @@ def build_waves(
     order = _Order(nodes, {c.id: c.hardware_class for c in cohorts}, policies, pools,
                    make_ceilings(units, nodes, pools, policies), mixing, clock, like,
                    rollout.not_before, batch_soak)
-    phases = [order.of(phase) for phase in split_phases(units, nodes, cohorts)]
-    waves = _make_waves([group for phase in phases for group in phase.groups],
-                        {"staging": soak, "canary": soak, "batch": batch_soak}, clock)
-    fit_windows(waves, nodes, pools)
+    soaks = {"staging": soak, "canary": soak, "batch": batch_soak}
+    parts = split_phases(units, nodes, cohorts)
+    try:
+        phases, waves = order.waves(parts, soaks)
+    except ScheduleError as exc:
+        if all(d.code != NEVER_MEET for d in exc.diagnostics):
+            raise
+        phases, waves = replace(order, one_by_one=True).waves(parts, soaks)
     mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
     warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *cluster_wide(cohorts),
                 *left_behind(units, nvlink_domains or {}, nodes),
@@ -152,6 +157,19 @@ class _Order:
     like: Plan | None
     not_before: str | None
     batch_soak_minutes: int            # with any, every batch is a wave of its own
+    one_by_one: bool = False           # pools with other windows never share a batch, though there is room for a node
+
+    def waves(self, parts: Iterable[tuple[Unit, ...]], soaks: Mapping[str, int]
+              ) -> tuple[list[_Phase], tuple[Wave, ...]]:
+        """Return the phases, and their waves with numbers; each batch fits into windows of its pools.
+
+        Raises:
+            ScheduleError: Some batch does not.
+        """
+        phases = [self.of(units) for units in parts]
+        waves = _make_waves([group for phase in phases for group in phase.groups], soaks, self.clock)
+        fit_windows(waves, self.nodes, self.pools)
+        return phases, waves
 
     def of(self, units: tuple[Unit, ...]) -> _Phase:
         """Return the waves of one phase."""
@@ -189,7 +207,8 @@ class _Order:
         return tuple(batch for found in self._meeting(units) for batch in pack(found, self.ceilings, key))
 
     def _meeting(self, units: Iterable[Unit]) -> tuple[tuple[Unit, ...], ...]:
-        return meeting(units, self.pools, lambda unit: self.clock.minutes(unit.nodes), self.not_before)
+        return meeting(units, self.pools, lambda unit: self.clock.minutes(unit.nodes), self.not_before,
+                       one_by_one=self.one_by_one)
 
 
 def _make_waves(groups: Iterable[tuple[str, tuple[UnitBatch, ...]]], soaks: Mapping[str, int], clock: _Clock

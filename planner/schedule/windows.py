@@ -12,17 +12,19 @@ from planner.schedule.limits import Unit
 from planner.schedule.plan import Batch, NodePlan, PoolLimit, Wave
 from planner.schedule.turns import FORKS
 
+NEVER_MEET = "windows-never-meet"
 _ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
 
 Windows = frozenset[tuple[str, ...]]              # those of several pools; pools without windows are not among them
 
 
 def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Callable[[Unit], int],
-            not_before: str | None) -> tuple[tuple[Unit, ...], ...]:
+            not_before: str | None, *, one_by_one: bool) -> tuple[tuple[Unit, ...], ...]:
     """Return units in groups whose windows have room for the longest of them in common.
 
     Pools of one group move side by side; groups follow each other, because a batch of both would never begin. The
-    group whose window opens first after ``not_before`` (of any week where that is None) comes first.
+    group whose window opens first after ``not_before`` (of any week where that is None) comes first. With
+    ``one_by_one`` only pools with the same windows, or with none, are of one group.
     """
     kinds: dict[Windows, list[Unit]] = {}
     for unit in units:
@@ -40,7 +42,7 @@ def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Call
     for windows in sorted(kinds, key=opens):
         for at, (known, most, members) in enumerate(groups):
             both, either = known | windows, max(most, longest[windows])
-            if not windows or common_start(sorted(both), _ANY_WEEK, either) is not None:
+            if not windows or not (one_by_one or common_start(sorted(both), _ANY_WEEK, either) is None):
                 groups[at] = both, either, [*members, *kinds[windows]]
                 break
         else:
@@ -66,7 +68,7 @@ def fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Map
         named = sorted({nodes[n].pool for n in batch.nodes})
         if common_start([pools[p].windows for p in named], _ANY_WEEK, batch.minutes) is None:
             problems.append(Diagnostic(
-                code="windows-never-meet", subject=f"pools {', '.join(named)}",
+                code=NEVER_MEET, subject=f"pools {', '.join(named)}",
                 summary=f"batch {batch.id} has nodes of all of them; their windows have no {batch.minutes} minutes in "
                         "common",
                 why=tuple(f"{p}: {'; '.join(pools[p].windows) or 'at any time'}" for p in named),

@@ -111,6 +111,17 @@ def test_pools_that_never_share_a_window_move_one_after_another() -> None:
     assert batches(plan) == [("p1", "r1"), ("p2", "r2"), ("q1",), ("q2",)]
 
 
+def test_pools_whose_windows_meet_too_shortly_for_a_batch_move_one_after_another() -> None:
+    """A quarter of an hour in common holds one turn of ten minutes; the large batches of both pools take three."""
+    table = {f"{pool}{i:02}": {"pool": pool, "cohort": pool} for pool in "pq" for i in range(41)}
+    policy = {"max_unavailable": "100%", "growth": 50}
+    own = {"p": {**policy, "windows": ("Sat 02:00-06:00 UTC",)}, "q": {**policy, "windows": ("Sat 05:45-08:00 UTC",)}}
+    made = world(table, None, own)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    assert [{name[0] for name in batch} for batch in batches(plan)] == [{"p"}, {"q"}]
+
+
 def test_a_batch_that_soaks_is_a_wave_of_its_own_beside_other_windows_too() -> None:
     table = {f"{pool}{i}": {"pool": pool} for pool in "pq" for i in range(3)}
     own = {pool: {**fields, "batch_soak_minutes": 5} for pool, fields in APART.items()}
