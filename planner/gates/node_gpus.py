@@ -303,7 +303,7 @@ def _differ(gate: str, label: str, new: Report, old: Report, free: set[str], wor
 def judge_modes(report: Report, request: Report, before: Report | None, found: Findings) -> None:
     """MIG, MPS and licences are as before."""
     gate, host = "modes", _host(request)
-    gpus, old = _answers(gate, report, request, found), gpus_of(before or {})
+    gpus, old, later = _answers(gate, report, request, found), gpus_of(before or {}), gpus_of(report, "nvml_after")
     free = {str(name) for name in as_list(as_map(request.get("expect")).get("may_change"))}
     if before is None and gpus:
         found.skip(gate, host, "BASELINE_MISSING", "no record of MIG and MPS from before the change")
@@ -316,16 +316,11 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
         _differ(gate, host, as_map(report.get("nvml")), as_map(before.get("nvml")), free,
                 "{name} is {new}, was {old}", found, NODE_SETTINGS)
     for label, gpu in gpus.items():
+        if label in later and not later[label].get("error"):
+            _mig(label, later[label], gpu, set(), "while the gate ran ", found)
         if label in old:
             found.judged(gate, label)
-            _differ(gate, label, gpu, old[label], free, "{name} is {new}, was {old}", found, MIG_SETTINGS)
-            if "mig" not in free and "mig_mode" not in (old[label] if "mig_mode" in gpu else gpu):
-                # One side tells only whether it is on.
-                states = ["on" if side.get("mig") is True else "off" for side in (gpu, old[label])]
-                if states[0] != states[1]:
-                    found.add(gate, label, "SETTING_CHANGED", f"MIG is {states[0]}, was {states[1]}")
-            if "mig_layout" not in free and (words := mig.layout_change(gpu, old[label])):
-                found.add(gate, label, "SETTING_CHANGED", words)
+            _mig(label, gpu, old[label], free, "", found)
         elif before is not None:
             found.skip(gate, label, "BASELINE_MISSING", "this GPU is not in the record from before the change")
         for licence in as_maps(gpu.get("licence")):
@@ -333,6 +328,17 @@ def judge_modes(report: Report, request: Report, before: Report | None, found: F
                 had = [as_number(each.get("state")) for each in as_maps(old.get(label, {}).get("licence"))]
                 found.add(gate, label, "LICENCE_MISSING", f"no licence for {licence.get('product') or 'this vGPU'} yet",
                           was=bool(had) and not any(had))
+
+
+def _mig(label: str, gpu: Report, old: Report, free: set[str], when: str, found: Findings) -> None:
+    """Compare mode and instances; what a side does not tell is not compared, but whether MIG is on both know."""
+    _differ("modes", label, gpu, old, free, when + "{name} is {new}, was {old}", found, MIG_SETTINGS)
+    if "mig" not in free and "mig_mode" not in (old if "mig_mode" in gpu else gpu):
+        states = ["on" if side.get("mig") is True else "off" for side in (gpu, old)]
+        if states[0] != states[1]:
+            found.add("modes", label, "SETTING_CHANGED", f"{when}MIG is {states[0]}, was {states[1]}")
+    if "mig_layout" not in free and (words := mig.layout_change(gpu, old)):
+        found.add("modes", label, "SETTING_CHANGED", when + words)
 
 
 # --- residue

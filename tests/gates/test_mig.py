@@ -129,6 +129,13 @@ def test_an_instance_that_is_gone_is_a_changed_setting(line: str, told: str, sta
     assert not codes(found) & {("inventory", "GPU_MISSING")}, "no hardware is gone"
 
 
+def test_an_instance_that_goes_while_the_gate_runs_is_told(stage: Stage) -> None:
+    found, report = stage.judged(node(*ALL, plays=("later mig_gone 1 0",)))
+    assert codes(found) == {("modes", "SETTING_CHANGED")}
+    assert found["reasons"][0].startswith("GPU 0: modes: while the gate ran the MIG devices are 1g.32gb (stand-in), ")
+    assert all("processes" in gpu for gpu in report["gpus"])
+
+
 def test_where_nothing_is_cut_there_is_nothing_to_prove(stage: Stage) -> None:
     empty, nothing = node("0", OTHER), node("0", "1")
     found, report = stage.judged(node("0", OTHER, before=empty))

@@ -43,10 +43,15 @@ static inline int mig_mode(int gpu) {
     return (int)value_of("mig", gpu, usual);
 }
 
+/* Whether a line is an instance that is there: a test may take one away. */
+static inline int mig_exists(const struct mig *m) {
+    return m->number >= 0 && value_of("mig_gone", m->gpu, -1) != m->number;
+}
+
 /* Find the instance with a number (-1: the first one); NULL where there is none, or MIG is off. */
 static inline struct mig *find_mig(int gpu, int number) {
     for (int i = 0; mig_mode(gpu) == 1 && i < read_mig(); i++)
-        if (mig_lines[i].gpu == gpu && mig_lines[i].number >= 0 && (number < 0 || mig_lines[i].number == number))
+        if (mig_lines[i].gpu == gpu && mig_exists(&mig_lines[i]) && (number < 0 || mig_lines[i].number == number))
             return &mig_lines[i];
     return NULL;
 }

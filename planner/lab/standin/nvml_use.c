@@ -53,7 +53,10 @@ PUBLIC Return nvmlDeviceGetComputeInstanceId(Device device, unsigned *id) {
     return SUCCESS;
 }
 
-struct attributes { unsigned multiprocessors, copy, decoders, encoders, jpeg, ofa, slices, compute_slices; unsigned long long memory_mib; };
+struct attributes {
+    unsigned multiprocessors, copy, decoders, encoders, jpeg, ofa, slices, compute_slices;
+    unsigned long long memory_mib;
+};
 
 PUBLIC Return nvmlDeviceGetAttributes_v2(Device device, struct attributes *out) {
     PLAY();
@@ -67,16 +70,18 @@ PUBLIC Return nvmlDeviceGetAttributes_v2(Device device, struct attributes *out) 
 }
 
 /* GPU instances: one profile for each size, its number the size; an instance is what stands in its first line. */
-struct profile { unsigned id, p2p, slices, instances, multiprocessors, copy, decoders, encoders, jpeg, ofa; unsigned long long memory_mib; };
-struct profile_versioned { unsigned version; struct profile known; };
+struct profile {
+    unsigned id, p2p, slices, instances, multiprocessors, copy, decoders, encoders, jpeg, ofa;
+    unsigned long long memory_mib;
+};
 struct instance_info { Device device; unsigned id, profile, start, size; };
 
 /* Whether no line before has the same GPU instance: each counts once, however many compute instances it has. */
 static int first_of_its_instance(const struct mig *m) {
     for (const struct mig *other = mig_lines; other < m; other++)
-        if (other->number >= 0 && other->gpu == m->gpu && other->gpu_instance == m->gpu_instance)
+        if (mig_exists(other) && other->gpu == m->gpu && other->gpu_instance == m->gpu_instance)
             return 0;
-    return m->number >= 0;
+    return mig_exists(m);
 }
 
 PUBLIC Return nvmlDeviceGetGpuInstanceProfileInfo(Device device, unsigned number, struct profile *out) {
