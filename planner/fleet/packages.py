@@ -286,7 +286,8 @@ def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: Mat
         name, wanted = fill(template, version, cuda_major), _FIELD.sub("*", template)
         listed = _matching(available.get(name, ()), version_glob)
         offers = [v for v in listed if _publisher_of(package_set, v) == chosen]
-        if offers and any(matches(old, wanted) for old in installed):
+        earlier = [wanted, *(glob for glob, heir in package_set.heirs.items() if heir == template)]
+        if offers and any(matches(old, glob) for old in installed for glob in earlier):
             pins[name] = offers[0]
     replaced = {n for n in installed if any(matches(n, g) for g in package_set.replaces)}
     if before is not None and before.name != package_set.name:

@@ -70,7 +70,9 @@ def _proof(proof: Proof, path: Path) -> Iterator[Complaint]:
 
 
 def _line(package_set: PackageSet, path: Path, matrices: MatrixSet) -> Iterator[Complaint]:
-    """Sets of one line tell each other apart by what a component's packages carry."""
+    """Sets of one line tell each other apart by what a component's packages carry; heirs are packages of their set."""
     carried = {n for n, c in matrices.components.items() if c.carrier == package_set.component}
     if package_set.line and not carried & set(package_set.when):
         yield "bad-line", path, f"{package_set.name}: its `when` names nothing that {package_set.component} carries"
+    for heir in sorted(set(package_set.heirs.values()) - set(package_set.optional)):
+        yield "bad-heir", path, f"{package_set.name}: {heir} is an heir, and not among the optional packages"

@@ -237,6 +237,7 @@ class PackageSet(Document):
     when: dict[Slug, Condition] = Field(default_factory=dict)   # attributes that a fresh install in this way needs
     install: tuple[str, ...] = Field(min_length=1)    # required packages
     optional: tuple[str, ...] = ()    # pinned too where the repository has them and they are installed now
+    heirs: dict[str, str] = Field(default_factory=dict)   # glob over installed names -> the optional that follows it
     replaces: tuple[str, ...] = ()    # globs over installed names that must go when the branch changes
     brings: tuple[str, ...] = ()      # glob templates: dependencies that may come, change and go with these packages
     sweep: tuple[str, ...] = ()       # glob templates: installed packages that leave when this version is removed

@@ -134,6 +134,18 @@ def test_a_library_wanted_alone_is_the_build_for_the_toolkit_that_is_there() -> 
     assert dict(step.packages.install) == {"libnccl2": "2.28.9-1+cuda12.9"}
 
 
+def test_who_compiles_with_cudnn_8_gets_the_headers_of_9_and_who_only_runs_it_does_not() -> None:
+    dev = {"libcudnn8": "8.9.7.29-1+cuda12.2", "libcudnn8-dev": "8.9.7.29-1+cuda12.2"}
+    facts = library("cudnn", "8.9.7.29", **dev)
+    more = {**(facts.available or {}), **offered({"libcudnn9-dev-cuda-12": "9.13.0.50-1"})}
+    (step,) = only(facts.model_copy(update={"available": more}), target(cudnn="9")).steps
+    assert set(step.packages.install) == {"libcudnn9-cuda-12", "libcudnn9-dev-cuda-12"}
+    assert set(step.packages.remove) == set(dev)
+    facts = library("cudnn", "8.9.7.29", libcudnn8="8.9.7.29-1+cuda12.2")
+    (step,) = only(facts.model_copy(update={"available": more}), target(cudnn="9")).steps
+    assert set(step.packages.install) == {"libcudnn9-cuda-12"}
+
+
 def test_a_library_for_no_toolkit_is_refused_with_what_is_missing() -> None:
     facts = library("cudnn", "8.9.7.29", libcudnn8="8.9.7.29-1+cuda12.2").model_copy(update={"toolkits": ()})
     assert "these nodes have no toolkit" in refused(facts, target(cudnn="9"))

@@ -177,6 +177,7 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
         (swap("brings:", 'sweep: ["engine-*-{branch}"], brings:'), "bad-template", "brings:"),
         (swap("brings:", 'sweep: ["engine-{dashes}"], brings:'), "bad-template", "engine-deb"),
         (swap("brings:", 'replaces: ["pump-[0-9]*"], brings:'), "stranger", "brings:"),
+        (swap("brings:", 'heirs: {engine-old: "engine-heir-{branch}"}, brings:'), "bad-heir", "engine-deb"),
         (swap('match: "*Small*"', 'match: "*Small Big*"'), "shadowed-model", "name: small"),
         (swap("families:\n", "families:\n  - {name: lonely, title: Lonely}\n"), "empty-family", "name: lonely"),
     ],
