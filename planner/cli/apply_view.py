@@ -72,7 +72,8 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
     hint = hints.get(outcome.kind, f"repair, then: planner retry {bundle} {shown}; or leave it out: "
                                    f"planner skip {bundle} {shown}; then: planner resume {bundle}")
     away = sorted(n for n, s in outcome.state.nodes.items() if s.unavailable)
-    why = tuple(f"{n} ({outcome.state.nodes[n].state}): {outcome.state.nodes[n].reason}" for n in nodes[:SHOWN])
+    why = tuple(": ".join(filter(None, (f"{n} ({outcome.state.nodes[n].state})", outcome.state.nodes[n].reason)))
+                for n in nodes[:SHOWN])
     why += (f"not in service now: {', '.join(away[:SHOWN])}",) if away else ()
     if outcome.kind == "handover":
         why = (*_left_to_people(rollout.plan, outcome), *why[len(nodes[:SHOWN]):])

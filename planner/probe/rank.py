@@ -39,9 +39,10 @@ def run_rank(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: ``id`` (base64 of NCCL's 128 bytes, or ``make`` on the first node), ``id_file`` (where ``make`` writes
-            it instead of a first line ``{"id": …}`` on standard output), ``rank`` (of this process's first GPU),
-            ``local`` (GPUs to drive, 1), ``ranks`` (in all), ``nonce``, ``label`` (of the seeds, the same everywhere),
-            ``bytes``, ``samples``, ``seconds``, ``gpus`` (UUIDs, else the first ``local``), ``pythons``, ``roots``.
+            it instead of a first line ``{"id": …}`` on standard output; left empty where no id was made), ``rank`` (of
+            this process's first GPU), ``local`` (GPUs to drive, 1), ``ranks`` (in all), ``nonce``, ``label`` (of the
+            seeds, the same everywhere), ``bytes``, ``samples``, ``seconds``, ``gpus`` (UUIDs, else the first
+            ``local``), ``pythons``, ``roots``.
 
     Returns:
         ``status``: ok (it ran; whether it ran right, the evidence tells), skip, busy, error, timeout or hung, with
@@ -58,8 +59,18 @@ def run_rank(request: dict[str, Any]) -> dict[str, Any]:
         found = _bounded(asked, uuids, libraries)
     except RequestError as exc:
         found = {"status": str(exc.args[1]) if len(exc.args) > 1 else "error", "reason": str(exc.args[0])}
+    handed_out = found.pop("id_out", False)
+    if request.get("id") == MAKE and not handed_out:
+        _give_up(str(request.get("id_file") or ""))
     answer.update(found, total_s=round(time.monotonic() - started, 4))
     return answer
+
+
+def _give_up(path: str) -> None:
+    """Leave an empty id where others wait for one, so that they need not wait until their time is over."""
+    if path:
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _bounded(asked: dict[str, Any], uuids: list[str], libraries: list[str]) -> dict[str, Any]:
@@ -77,16 +88,23 @@ def _bounded(asked: dict[str, Any], uuids: list[str], libraries: list[str]) -> d
             found, reason = bounded(lambda: _take_part(asked, uuids, libraries[0], out, kept=log), asked["seconds"], {})
         finally:
             os.close(out)
-            if asked["id_file"]:
-                with contextlib.suppress(OSError):
-                    os.unlink(asked["id_file"])
+            handed_out = _taken_back(asked["id_file"])
         if reason:
             status = "hung" if reason.startswith("hung") else "timeout" if reason == "timeout" else "error"
             words = "no end after %g s" % asked["seconds"] if status == "timeout" else reason
-            return {"status": status, "reason": words, "nccl": nccl, "log": log.read()}
+            return {"status": status, "reason": words, "nccl": nccl, "log": log.read(), "id_out": handed_out}
     status = "error" if "error" in found else "inconclusive" if "short" in found else "ok"
     told = {"reason": found.get("error") or found.get("short")} if status != "ok" else {}
-    return dict(found, status=status, libraries=libraries, **told)
+    return dict(found, status=status, libraries=libraries, id_out=handed_out, **told)
+
+
+def _taken_back(path: str) -> bool:
+    """Remove the file with the id, and tell whether there was one."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
 
 
 def _take_part(asked: dict[str, Any], uuids: list[str], library: str, out: int, driver: Any = None,

@@ -96,6 +96,15 @@ def test_a_refusal_and_a_crash_keep_their_words(fleet: Fleet) -> None:
     assert fleet.pair("", "crash", seconds=3)["b"]["reason"] == "killed by signal 6"
 
 
+def test_who_gives_up_leaves_no_id_and_lets_nobody_wait(fleet: Fleet, tmp_path: Path) -> None:
+    for roots, status in (("/nowhere", "skip"), (str(fleet.nccl), "error")):
+        place = tmp_path / status
+        process = fleet.start(0, "no-version", id="make", id_file=str(place), roots=[roots])
+        answer = json.loads(process.communicate(timeout=90)[0].splitlines()[-1])
+        assert (answer["status"], place.read_text(encoding="ascii")) == (status, "")
+        assert "id_out" not in answer
+
+
 def test_without_a_file_the_id_is_the_first_line(fleet: Fleet) -> None:
     process = fleet.start(0, ranks=1, id="make")
     first, last = (json.loads(line) for line in process.communicate(timeout=90)[0].splitlines())
