@@ -47,29 +47,29 @@ PLAYED: Sizes = {
     "wmma_s8": {"rounds": 4, "samples": 5},
     "ratio": {"rounds": 4, "fma_rounds": 4, "samples": 5},
 }
-# Part of a MIG device's free memory that a measurement may ask for (a copy has two buffers), and what it is cut to.
+# Part of a MIG device's memory that a measurement may ask for (a copy has two buffers), and what it is cut to.
 PARTS: Mapping[str, tuple[int, int]] = {"memory": (3, 4), "device_copy": (3, 8), "host_copy": (3, 4)}
 GRAIN_BYTES = 1 << 16
 PROFILES: Mapping[str, Sizes] = {"quick": QUICK, "standard": STANDARD, "deep": STANDARD}
 
 
-def sizes_asked(profile: str, device_name: str, free_bytes: int | None = None) -> Sizes:
+def sizes_asked(profile: str, device_name: str, room_bytes: int | None = None) -> Sizes:
     """Return measurement -> parameters that the probe takes for one GPU or MIG device.
 
     Args:
         profile: ``quick``, ``standard`` or ``deep``.
         device_name: The driver's name for the GPU. A GPU that calls itself a stand-in proves only a stand-in.
-        free_bytes: Of a MIG device: the memory that was free before; None for a whole GPU, which is asked for all.
+        room_bytes: Memory that a MIG device could count on; None for a whole GPU, which is asked for all.
 
     Raises:
         KeyError: No such profile.
     """
     wanted = PROFILES[profile]
     sizes = PLAYED if STAND_IN in device_name else wanted
-    if free_bytes is None:
+    if room_bytes is None:
         return sizes
     found = dict(sizes)
     for name, (part, whole) in PARTS.items():
-        most = max(GRAIN_BYTES, free_bytes * part // whole // GRAIN_BYTES * GRAIN_BYTES)
+        most = max(GRAIN_BYTES, room_bytes * part // whole // GRAIN_BYTES * GRAIN_BYTES)
         found[name] = {**sizes[name], "bytes": min(sizes[name]["bytes"], most)}
     return found

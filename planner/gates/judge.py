@@ -143,6 +143,9 @@ def _inventory(report: Mapping[str, Any], host: str) -> list[GateResult]:
         if mig.is_mig(gpu) and (not listed.get(index) or listed[index] != gpu.get("nvml_uuid")):
             words = f"GPU {index}: NVML lists {listed.get(index) or 'no MIG device there'}, not {gpu.get('nvml_uuid')}"
             found.append(GateResult("report", host, "GATE_BUG", (words,)))
+        elif mig.is_mig(gpu) and (count := mig.sharers_listed(report, gpu)) != mig.sharers(gpu):
+            words = f"GPU {index}: NVML lists {count} devices with its memory, not {mig.sharers(gpu)}"
+            found.append(GateResult("report", host, "GATE_BUG", (words,)))
     if not tried and not found and not report["nvml"].get("error"):
         found.append(GateResult("report", host, "GPU_MISSING", ("no kernel ran on any GPU",)))
     return found
@@ -192,10 +195,10 @@ def _process(process: Mapping[str, Any], gpu: Mapping[str, Any], request: Mappin
              label: str) -> list[GateResult]:
     """Judge all that one process measured; what was asked for and is not there stays without an answer."""
     subject, nonce = subject_of(gpu), str(request.get("nonce"))
-    free_bytes = mig.free_bytes(process) if mig.is_mig(gpu) else None
-    sizes = sizes_asked(str(request.get("profile")), str(gpu.get("name", "")), free_bytes)
+    room_bytes = mig.room_bytes(gpu, process) if mig.is_mig(gpu) else None
+    sizes = sizes_asked(str(request.get("profile")), str(gpu.get("name", "")), room_bytes)
     found = []
-    if free_bytes is not None and (short := mig.short_of_memory(gpu, process)):
+    if room_bytes is not None and (short := mig.short_of_memory(gpu, process)):
         found.append(GateResult("memory", subject, "MEMORY_SHORT", (short,)))
     for result in process["results"]:
         name = str(result["name"])

@@ -38,6 +38,13 @@ def wanted(report: Report) -> dict[str, str]:
     return found
 
 
+def sharers_listed(report: Report, gpu: Report) -> int:
+    """Return how many MIG devices NVML lists that have the memory of this one."""
+    own = as_map(gpu.get("mig")).get("gpu_instance")
+    devices = as_maps(as_map(gpus_of(report).get(_parent(gpu))).get("mig_devices"))
+    return max(1, len([device for device in devices if own is not None and device.get("gpu_instance") == own]))
+
+
 def same_device(gpu: Report) -> bool:
     """Say whether the driver's UUID is that which NVML told; a driver before CUDA 11.4 knows only the GPU's own."""
     if gpu["uuid"] == gpu.get("nvml_uuid"):
@@ -52,24 +59,30 @@ def _version(text: object) -> tuple[int, ...]:
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else UUID_SINCE
 
 
-def free_bytes(process: Report) -> int:
-    """Return the memory of a MIG device that was free before the measurements.
+def sharers(gpu: Report) -> int:
+    """Return how many MIG devices have the same memory, this one included: compute instances of one GPU instance."""
+    told = as_number(as_map(gpu.get("mig")).get("sharers"))
+    return max(1, int(told)) if told else 1
+
+
+def room_bytes(gpu: Report, process: Report) -> int:
+    """Return the memory that a MIG device could count on: what was free, at most its own part where it has sharers.
 
     Raises:
         ValueError: The process does not tell it.
     """
-    free = as_number(as_map(process.get("memory_bytes")).get("free_before"))
-    if free is None or free < 0:
+    free, total = (as_number(as_map(process.get("memory_bytes")).get(key)) for key in ("free_before", "total"))
+    if free is None or total is None or min(free, total) < 0:
         raise ValueError("it does not tell how much memory was free")
-    return int(free)
+    return min(int(free), int(total) // sharers(gpu))
 
 
 def short_of_memory(gpu: Report, process: Report) -> str:
     """Return why a test of what was free proves too little: less than half of the device's memory; "" where enough."""
     told = as_number(as_map(gpu.get("mig")).get("memory_bytes"))
-    total = told or as_number(as_map(process.get("memory_bytes")).get("total")) or 0
-    free = free_bytes(process)
-    return f"{free} of {total:.0f} bytes were free: less than half could be tested" if 2 * free < total else ""
+    total = (told or as_number(as_map(process.get("memory_bytes")).get("total")) or 0) / sharers(gpu)
+    room = room_bytes(gpu, process)
+    return f"{room} of {total:.0f} bytes were free: less than half could be tested" if 2 * room < total else ""
 
 
 def usable(report: Report) -> list[Report]:

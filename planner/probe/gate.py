@@ -151,7 +151,8 @@ def _measure(ready: list[dict[str, Any]], request: dict[str, Any]) -> bool:
     def on(gpu: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         def child() -> dict[str, Any]:
             try:
-                return measure_all(gpu["nvml_uuid"], nonce, "%s:%s" % (host, gpu["index"]), profile)
+                return measure_all(gpu["nvml_uuid"], nonce, "%s:%s" % (host, gpu["index"]), profile,
+                                   sharers=gpu.get("mig", {}).get("sharers", 1))
             except CudaError as exc:
                 ended = "not loaded" if isinstance(exc, LoadError) else ""
                 return {"error": str(exc), "code": exc.code, "ended": ended}

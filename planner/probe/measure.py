@@ -20,7 +20,7 @@ from typing import Any, Callable
 from .cuda import POISON, CudaError
 from .kernels import CHUNK_BYTES, HASH, PATTERNS, STAND_IN_MARK, pack_digest, sizes_for, too_old
 from .session import Session, ShortMemoryError
-from .targets import call_shared, fitted, is_mig
+from .targets import call_shared, fitted, is_mig, room_bytes
 
 SCHEMA = "planner.measure/1"
 THREADS = 256
@@ -377,8 +377,8 @@ def measure(session: Session, name: str, nonce: Nonce, sizes: dict[str, int]) ->
 
 
 def measure_all(uuid: str, nonce: str, label: str, profile: str, driver: Any = None,
-                sizes: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
-    """Run every measurement of a profile on one GPU and return one document, ``planner.measure/1``.
+                sizes: dict[str, dict[str, int]] | None = None, sharers: int = 1) -> dict[str, Any]:
+    """Run every measurement of a profile on one GPU or MIG device; return one document, ``planner.measure/1``.
 
     Raises:
         CudaError: There is no context to be had.
@@ -388,10 +388,10 @@ def measure_all(uuid: str, nonce: str, label: str, profile: str, driver: Any = N
         asked = sizes_for(profile, session.identity["name"]) if sizes is None else sizes
         free, total = session.memory_bytes()
         if is_mig(uuid):
-            asked = fitted(asked, free)
+            asked = fitted(asked, room_bytes(free, total, sharers))
         results = [measure(session, name, numbers, asked[name]) for name in asked]
         if is_mig(uuid):
-            call_shared(results)
+            call_shared(results, sharers)
         left, _ = session.memory_bytes()
     return dict(session.identity, schema=SCHEMA, profile=profile, nonce=nonce, label=label, pack=pack_digest(),
                 processors=session.processors, context_ms=session.context_ms, jit_ms=session.jit_ms,

@@ -11,10 +11,12 @@ from typing import Any
 from .observe_run import read_text
 
 GRAIN_BYTES = 1 << 16       # sizes are cut to it: whole blocks of every kernel
-# Part of a MIG device's free memory that a measurement may ask for; a copy has two buffers.
+# Part of a MIG device's memory that a measurement may ask for; a copy has two buffers.
 PARTS = {"memory": (3, 4), "device_copy": (3, 8), "host_copy": (3, 4)}
 # Sisters copy to the host over one link at the same time: what one gets of it says nothing of the GPU.
 SHARED = {"h2d_gbps": "h2d_shared_gbps", "d2h_gbps": "d2h_shared_gbps"}
+# Compute instances of one GPU instance share its memory, too.
+SHARED_MEMORY = {"d2d_gbps": "d2d_shared_gbps", "copy_kernel_gbps": "copy_kernel_shared_gbps"}
 NO_PEERS = "MIG devices reach no other GPU: CUDA shows one of them to a process"
 NO_LOAD = "a load fills whole GPUs: sisters of a MIG device share power and clocks"
 
@@ -34,7 +36,8 @@ def targets(gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ``error``, ``busy`` or ``unsuited`` say why no kernel may start on one. A MIG device has the index
         ``GPU.NUMBER``, and in ``parent`` (``index``, ``uuid``) and ``mig`` (``profile``, ``gpu_instance``,
         ``compute_instance``, placement ``start`` and ``size``, ``multiprocessors``, ``memory_bytes``; None where NVML
-        does not tell) where it lies: its UUID goes with the instance, its place stays when it is made again.
+        does not tell; ``sharers``: devices with the same memory) where it lies: its UUID goes with the instance, its
+        place stays when it is made again.
     """
     found: list[dict[str, Any]] = []
     for gpu in gpus:
@@ -83,7 +86,8 @@ def _place(gpu: dict[str, Any], device: dict[str, Any]) -> dict[str, Any]:
     words = str(device.get("name", "")).split(" MIG ")[-1].split() if " MIG " in str(device.get("name", "")) else []
     return {"profile": words[0] if words else None, "gpu_instance": number,
             "compute_instance": device.get("compute_instance"), "start": lies.get("start"), "size": lies.get("size"),
-            "multiprocessors": known.get("multiprocessors"),
+            "multiprocessors": known.get("multiprocessors"), "sharers": max(1, sum(
+                number is not None and each.get("gpu_instance") == number for each in gpu["mig_devices"])),
             "memory_bytes": (device.get("memory") or {}).get("total_bytes")}
 
 
@@ -92,17 +96,23 @@ def _users(pids: list[int]) -> str:
                      for pid in pids)
 
 
-def fitted(sizes: dict[str, dict[str, int]], free_bytes: int) -> dict[str, dict[str, int]]:
-    """Return sizes that a MIG device with so much free memory can hold; ``planner.gates.asked`` has the same."""
+def room_bytes(free_bytes: int, total_bytes: int, sharers: int) -> int:
+    """Return the memory of a MIG device that it may count on while as many sisters use the same."""
+    return min(free_bytes, total_bytes // sharers)
+
+
+def fitted(sizes: dict[str, dict[str, int]], room: int) -> dict[str, dict[str, int]]:
+    """Return sizes that a MIG device with so much room can hold, in bytes; ``planner.gates.asked`` has the same."""
     found = dict(sizes)
     for name, (part, whole) in PARTS.items():
         if name in sizes:
-            most = free_bytes * part // whole // GRAIN_BYTES * GRAIN_BYTES
+            most = room * part // whole // GRAIN_BYTES * GRAIN_BYTES
             found[name] = dict(sizes[name], bytes=max(GRAIN_BYTES, min(sizes[name]["bytes"], most)))
     return found
 
 
-def call_shared(results: list[dict[str, Any]]) -> None:
+def call_shared(results: list[dict[str, Any]], sharers: int) -> None:
     """Rename the samples of what a MIG device shares with its sisters, so that nobody compares them."""
+    names = dict(SHARED, **(SHARED_MEMORY if sharers > 1 else {}))
     for result in results:
-        result["samples"] = {SHARED.get(key, key): values for key, values in result["samples"].items()}
+        result["samples"] = {names.get(key, key): values for key, values in result["samples"].items()}

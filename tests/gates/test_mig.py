@@ -26,7 +26,7 @@ from planner.gates.judge import judge_gate
 from planner.probe.cuda import identity
 from planner.probe.kernels import SIZES
 from planner.probe.software import check_software
-from planner.probe.targets import SHARED, fitted, targets
+from planner.probe.targets import SHARED, fitted, room_bytes, targets
 from planner.report import gate_view
 from tests.gates.failure_plays import DEEP, QUICK, STANDARD, Play
 from tests.gates.failure_plays_software import CUDART, PODMAN, PYTHON, framework, soft
@@ -199,6 +199,21 @@ def test_a_small_device_is_asked_for_as_much_as_it_holds(stage: Stage) -> None:
     sizes = {gpu["index"]: {r["name"]: r["parameters"].get("bytes") for r in gpu["processes"][0]["results"]}
              for gpu in report["gpus"]}
     assert (sizes["0.0"]["memory"], sizes["0.1"]["memory"], sizes[1]["memory"]) == (768 << 10, 1 << 20, 1 << 20)
+
+
+def test_compute_instances_of_one_gpu_instance_share_its_memory(stage: Stage) -> None:
+    found, report = stage.judged(node("0 0 1c.2g.64gb 0 2 3 0", "0 1 1c.2g.64gb 0 2 3 1", profile=STANDARD))
+    assert found["verdict"] == "pass", found["reasons"]
+    assert [len(gpu["mig_layout"]) for gpu in report["nvml"]["gpus"] if gpu["mig"]] == [1]
+    assert [gpu["mig"]["sharers"] for gpu in report["gpus"][:2]] == [2, 2]
+    assert len({gpu["uuid"] for gpu in report["gpus"]}) == 3
+    names = {figure.name for gpu in baseline_of(report).gpus[:2] for figure in gpu.figures}
+    assert names == {"fma_f32", "wmma_f16", "wmma_s8"}
+    alone = copy.deepcopy(report)
+    alone["gpus"][0]["mig"]["sharers"] = 5      # so that less is tested
+    assert ("report", "GATE_BUG") in codes(verdict(alone))
+    assert room_bytes(60 << 20, 64 << 20, 2) == 32 << 20
+    assert room_bytes(20 << 20, 64 << 20, 2) == 20 << 20
 
 
 def test_software_takes_a_whole_gpu_or_else_the_first_free_device(stage: Stage) -> None:
