@@ -13,7 +13,7 @@ PROBE_PATH = "files/probe.zip"
 # The controller's own judge, so that a play run by hand judges alike: standard library only, relative imports only.
 JUDGE_PATH = "module_utils/planner_gates"
 JUDGE_PARTS = ("__init__", "asked", "canary", "compare", "expect", "failures", "figures", "judge", "load", "mig",
-               "node_findings", "node_gpus", "node_links", "node_state", "pairs", "samples", "software",
+               "multi_node", "node_findings", "node_gpus", "node_links", "node_state", "pairs", "samples", "software",
                "software_expect", "statistics", "verdicts")
 
 

@@ -6,6 +6,7 @@ tried with each other, then another upgraded one, and only then is a verdict giv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +132,33 @@ def judge_pair(reports: Mapping[str, Any], request: Mapping[str, Any], before: S
     pair = (names[0], names[1]) if len(names) == 2 else ("", "")
     found = guarded(GATE, "", lambda: [_pair(reports, request, before)])
     return Attempt(pair, found[0].code, found[0].evidence)
+
+
+def pair_verdict(text: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict on a pair for a play, with the keys of ``judge_gate``; the engine goes by ``judge_pair``.
+
+    Args:
+        text: JSON list of what both ranks printed.
+        request: As ``judge_pair`` takes it, with ``hosts``: the names of both, in the order of their ranks.
+    """
+    def judged() -> list[GateResult]:
+        texts, hosts = json.loads(text), [str(name) for name in request["hosts"]]
+        if len(texts) != 2 or len(set(hosts)) != 2:
+            raise ValueError(f"{len(texts)} reports of {len(hosts)} nodes")
+        attempt = judge_pair({host: json.loads(each) for host, each in zip(hosts, texts, strict=True)}, request)
+        return [GateResult(GATE, " and ".join(hosts), attempt.code, attempt.evidence)]
+
+    (result,) = guarded(GATE, "", judged)
+    bad = result.verdict in (Verdict.FAIL, Verdict.HUNG)
+    words = [f"{result.subject}: {'; '.join(result.evidence) or result.row.seen_as} ({result.code})"]
+    passed = result.verdict in _GOOD
+    return {
+        "verdict": result.verdict.value, "outcome": "pass" if passed else "fail" if bad else "inconclusive",
+        "code": result.code, "action": result.row.actions[0].value,
+        "allowed": [action.value for action in result.row.actions], "exit_code": result.row.exit_code,
+        "reasons": [] if passed else words, "notes": words if passed else [], "not_tried": [],
+        "wrong_results": result.code == "RESULT_WRONG", "retry_after_s": 0, "results": [result.as_dict()],
+    }
 
 
 def _pair(reports: Mapping[str, Any], request: Mapping[str, Any], before: Sequence[Mapping[str, Any]] | None

@@ -13,12 +13,12 @@ description:
   - Compares figures with those from before the change.
   - Does not fail by itself; the task after it decides what a verdict means.
 options:
-  report: {description: What the probe printed., type: str, required: true}
+  report: {description: "What the probe printed; of a pair the JSON list of both.", type: str, required: true}
   request:
-    description: "What it was asked: profile, nonce, host, expect; for a command argv, seconds, host, nonce."
+    description: "What it was asked: profile, nonce, host, expect; for a command argv, seconds, host, nonce; for a pair hosts, nonce, ranks, bytes."
     type: dict
     required: true
-  of: {description: What was run., type: str, choices: [gate, canary], default: gate}
+  of: {description: What was run., type: str, choices: [gate, canary, pair], default: gate}
   said: {description: "What came instead of a report, for a command.", type: str, default: ""}
   before: {description: "What the probe printed before the change, or nothing.", type: str, default: ""}
   earlier:
@@ -55,18 +55,21 @@ retry_after_s: {description: "Seconds of idle before a fresh attempt; 0 where no
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.planner_gates.canary import canary_verdict
 from ansible.module_utils.planner_gates.judge import judge_gate
+from ansible.module_utils.planner_gates.multi_node import pair_verdict
 
 
 def main():
     """Entry point."""
     module = AnsibleModule(argument_spec={
         "report": {"type": "str", "required": True}, "request": {"type": "dict", "required": True},
-        "of": {"type": "str", "choices": ["gate", "canary"], "default": "gate"},
+        "of": {"type": "str", "choices": ["gate", "canary", "pair"], "default": "gate"},
         "said": {"type": "str", "default": ""}, "before": {"type": "str", "default": ""},
         "earlier": {"type": "list", "elements": "dict", "default": []}}, supports_check_mode=True)
     given = module.params
     if given["of"] == "canary":
         found = canary_verdict(given["report"], given["request"], given["said"])
+    elif given["of"] == "pair":
+        found = pair_verdict(given["report"], given["request"])
     else:
         earlier = [(str(each.get("report", "")), each.get("request") or {}) for each in given["earlier"]]
         found = judge_gate(given["report"], given["request"], given["before"], earlier)

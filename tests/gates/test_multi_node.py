@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from planner.gates.canary import judge_canary
-from planner.gates.multi_node import Attempt, judge_pair, next_pair, pairing
+from planner.gates.multi_node import Attempt, judge_pair, next_pair, pair_verdict, pairing
 from planner.gates.verdicts import GateResult
 from planner.probe.canary import KEPT_BYTES, run_canary
 from tests.gates.test_pairs import _JSON
@@ -116,6 +116,17 @@ def said(rank: int, version: str = "2.28.9", **more: Any) -> dict[str, Any]:
 ])  # fmt: skip
 def test_what_two_ranks_say_becomes_one_code(first: Any, second: Any, code: str) -> None:
     assert judge_pair({"a": first, "b": second}, REQUEST).code == code
+
+
+@pytest.mark.parametrize(("texts", "outcome", "code"), [
+    ([said(0, status="timeout"), said(1, status="timeout")], "fail", "NCCL_HANG"),
+    ([said(0, status="busy"), {}], "inconclusive", "ENV_FOREIGN_PROCESS"), ([{}], "inconclusive", "GATE_BUG"),
+])  # fmt: skip
+def test_a_play_is_told_the_same(texts: list[Any], outcome: str, code: str) -> None:
+    found = pair_verdict(json.dumps([json.dumps(each) for each in texts]), {**REQUEST, "hosts": ["a", "b"]})
+    assert (found["outcome"], found["code"]) == (outcome, code)
+    assert found["reasons"]
+    assert pair_verdict("no JSON", REQUEST)["outcome"] == "inconclusive"
 
 
 @settings(deadline=None)

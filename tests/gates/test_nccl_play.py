@@ -183,6 +183,7 @@ def test_when_one_cannot_be_drained_nothing_is_tried_and_both_go_back_and_again_
     (tmp_path / "acts").unlink()
     done = pair(fleet, tmp_path, bundle)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    assert "pass: a and b: NCCL 2.99.1 (OK)" in done.stdout
     acts, marks = left(tmp_path)
     assert "undrain a" in acts
     assert not any("drained" in each for each in marks)
