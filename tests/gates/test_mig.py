@@ -15,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.cli.main import invoke
@@ -32,6 +32,8 @@ from tests.gates.failure_plays import DEEP, QUICK, STANDARD, Play
 from tests.gates.failure_plays_software import CUDART, PODMAN, PYTHON, framework, soft
 from tests.gates.failure_stage import Stage, timed
 from tests.gates.standin_run import HOST
+from tests.gates.test_judge import _JSON as ANY_JSON
+from tests.gates.test_judge import paths
 
 RECORDED = Path(__file__).parent / "recorded"
 # GPU NUMBER PROFILE START SIZE GPU_INSTANCE COMPUTE_INSTANCE [SERIAL]
@@ -292,6 +294,25 @@ def test_a_driver_before_11_4_knows_only_the_gpus_uuid(told: dict[str, Any]) -> 
     for process in gpu["processes"]:
         process["cuda"] = "11.3"
     assert verdict(old)["verdict"] == "pass"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.property
+def test_whatever_stands_in_a_report_the_judge_answers(told: dict[str, Any], data: st.DataObject) -> None:
+    report, before = copy.deepcopy(told), copy.deepcopy(told)
+    for side in (report, before):
+        parts = {key: side[key] for key in ("gpus", "nvml", "nvml_after", "conditions", "pairs", "collective")}
+        for gpu in parts["gpus"]:
+            gpu["processes"] = gpu["processes"][:1]
+        place = data.draw(st.sampled_from(paths(parts)))
+        inner: Any = side
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = data.draw(ANY_JSON)
+    found = verdict(report, before)
+    assert found["outcome"] in ("pass", "fail", "inconclusive")
+    assert found["reasons"] or found["outcome"] == "pass"
 
 
 @pytest.mark.parametrize(("free", "code"), [(8 << 20, "MEMORY_SHORT"), (None, "GATE_NO_RESULT")])
