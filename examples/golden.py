@@ -25,7 +25,9 @@ _LINKS = ("examples", "inventories")
 _LINE = re.compile(r"(planner .*?)(?:\s+# exit code (\d+))?")
 _NAMED = ("--facts", "--target", "--stack", "--image", "--why-not", "-o")
 _USUAL = {("plan", "--facts", "facts"), ("check", "--facts", "facts"), ("plan", "--target", "target")}
-_DIGEST = re.compile(r"\b(sha256|replayed):[0-9a-f]{64}\b")     # change with every word of the matrices
+# These change with every word of the matrices: digests, and the names of marks that carry one.
+_DIGEST = re.compile(r"\b(sha256|replayed):[0-9a-f]{64}\b")
+_MARK = re.compile(r"\b(planner-[A-Za-z0-9._-]+?)-[0-9a-f]{8}(?=-(?:old|new)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ def run(command: Command) -> Outcome:
         if plan.is_file():
             seal = json.loads(plan.read_text(encoding="utf-8"))["seal"]
     parts = [f"$ {command.line}\n", out.getvalue(), err.getvalue(), f"exit code {code}\n"]
-    return Outcome(code, _DIGEST.sub(r"\1:...", "".join(parts)), bool(out.getvalue()), seal)
+    text = _MARK.sub(r"\1-...", _DIGEST.sub(r"\1:...", "".join(parts)))
+    return Outcome(code, text, bool(out.getvalue()), seal)
 
 
 def write() -> None:
