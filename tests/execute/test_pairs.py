@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,28 @@ def test_what_nodes_print_ends_no_controller(tmp_path: Path, text: str, code: st
     entry = pair_entry(act, 7, tmp_path, listener, result, lambda texts: judge_reports(texts, asked))
     assert (entry["kind"], entry["data"]["code"]) == ("pair", code)
     assert entry["data"]["verdict"] not in ("pass", "warn")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_to_pairs_the_rollout_can_be_brought_to_its_end(tmp_path: Path, seed: int) -> None:
+    """Crashes, lost links, failures and busy nodes by chance; a person resumes, and approves what is asked."""
+    chance = random.Random(seed)
+    kinds = ("crash", "unreachable", "task-failed", "NCCL_HANG", "ENV_FOREIGN_PROCESS", "RESULT_WRONG", "GATE_HUNG_D")
+    faults = tuple(Fault(node=f"n{chance.randrange(5)}", phase="pair", kind=chance.choice(kinds),
+                         value=chance.choice(("", "n1", "n4")), times=chance.choice((1, 1, 2))) for _ in range(6))
+    world = World(plan(batches=(1, 2, 1)), tmp_path, faults=faults)
+    for _ in range(40):
+        try:
+            outcome = world.run()
+        except SimulatedCrash:
+            continue
+        if outcome.code is ExitCode.DONE:
+            break
+        assert outcome.kind in ("pair-failed", "pair-unclear", "pair-lost"), outcome
+        drained = [name for name, node in world.fleet.nodes.items() if node.drained]
+        assert outcome.kind == "pair-lost" or not drained, "only a node that cannot be reached may be left drained"
+        if outcome.kind == "pair-failed":
+            assert set(outcome.nodes) <= {name for pair in tried(world) for name in pair[:2]}
+            world.say("approved", wave=next(w for w in ("w4", "w3", "w2", "w1") if world.state().pairs.asking(w)
+                                            and w not in world.state().approved), data={"by": "anna"})
+    assert world.at_goal()
