@@ -58,11 +58,11 @@ def joined(first: Path, rest: Path) -> Path:
 
 def refuse_together(first: str, others: Sequence[str], problem: Problem) -> Refusal:
     """Return why two things cannot be in one plan: after one of them nobody knows what the other can be."""
-    names = " and ".join(others)
+    names, verb = " and ".join(others), "are" if len(others) > 1 else "is"
     return Refusal(
         code="ends-the-plan", goals=tuple(problem.goals[n].describe() for n in (first, *others)), sources=(),
         why=(f"after a change of {first} nobody knows beforehand which {names} the nodes have or can get",
-             f"so nothing follows {first} in a plan, and {names} is planned from what the nodes say then"),
+             f"so nothing follows {first} in a plan, and {names} {verb} planned from what the nodes say then"),
         nearest=(f"leave out {names}, apply that, then discover and plan again for {names}",))
 
 

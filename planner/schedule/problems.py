@@ -45,7 +45,7 @@ def default_version(want: Want, node: Node, matrices: MatrixSet) -> str:
                 return wanted.default
             if wanted.present:
                 return newest(wanted.present)[0]
-            return newest(node.state.get(component, ("",)))[0]
+            return next(iter(newest(node.state.get(component, ()))), "")
     return ""
 
 

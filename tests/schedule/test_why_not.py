@@ -11,6 +11,7 @@ from planner.cli.inputs import load_facts, load_rules, load_target
 from planner.errors import InputError
 from planner.report.why_not_view import why_not_lines
 from planner.schedule.why_not import WhyNot, why_not
+from tests.schedule.machines import document, shipped, target, ubuntu
 from tests.test_cli import invoke
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "01-two-generations"
@@ -53,6 +54,27 @@ def test_a_side_by_side_version_is_asked_for_beside_the_others() -> None:
 def test_an_unknown_component_is_a_clear_error() -> None:
     with pytest.raises(InputError, match="drivr"):
         asked("drivr", "595")
+
+
+def test_a_fault_of_the_question_is_not_blamed_on_a_line_of_the_target() -> None:
+    for component, wanted in (("drivr", "595"), ("driver", ">="), ("cuda_toolkits", "[")):
+        with pytest.raises(InputError) as told:
+            asked(component, wanted)
+        (item,) = told.value.diagnostics
+        assert item.subject == "--why-not"
+        assert not item.places
+
+
+@pytest.mark.parametrize(("component", "wanted", "verdict"), [
+    ("driver_flavour", "proprietary", "chosen"), ("driver_flavour", "open", "not-asked"),
+    ("driver_flavour", "opne", "refused"), ("driver_origin", "vendor", "refused"), ("os", "ubuntu-22.04", "chosen"),
+    ("os", "ubuntu-2[24].04", "chosen"), ("os", "ubuntu-24.04", "worse"), ("node_image", "gpu-2", "refused"),
+    ("toolkit_module", "12.8", "refused"), ("cuda_runtime", "12.8", "worse"), ("cuda_toolkits", ">=12.8", "refused")])
+def test_words_and_declared_components_are_asked_about_like_versions(component: str, wanted: str, verdict: str) -> None:
+    asks = target(driver="580", cuda_toolkits={"absent": ["11.*"]})
+    (answer,) = why_not(document(ubuntu()), asks, shipped(), component, wanted)
+    assert answer.verdict == verdict
+    assert answer.reasons
 
 
 def test_nodes_with_the_same_answer_share_a_paragraph() -> None:

@@ -105,3 +105,8 @@ def test_a_rule_is_shown_with_the_version_that_was_asked_for() -> None:
     _, why, _ = refused(facts, target(driver="570", driver_flavour="proprietary"))
     assert f"driver {OLD}, driver_flavour proprietary" in why
     assert "590" not in why
+
+
+def test_taking_toolkits_away_from_nodes_that_have_none_is_no_error() -> None:
+    (cohort,) = plan_for(ubuntu(), target(driver=NEW, cuda_toolkits={"absent": ["11.*"]})).cohorts
+    assert [s.move for s in cohort.steps] == ["driver"]
