@@ -169,6 +169,7 @@ def _look(lab: Any, here: Plan, names: Mapping[str, str], states: Mapping[str, t
     from planner.facts.inventory import load_inventory
     from planner.fleet.fleet import build_fleet
     from planner.fleet.packages import package_globs
+    from planner.fleet.state import asked_state
     from planner.lab.rehearsal import RehearsedNode, missed_goals
     from planner.runner.ansible import AnsibleRunner
 
@@ -177,7 +178,8 @@ def _look(lab: Any, here: Plan, names: Mapping[str, str], states: Mapping[str, t
     document = collect_facts(load_inventory(str(lab.inventory_path)), AnsibleRunner(),
                              package_globs=package_globs(matrices))
     fleet = build_fleet(document, matrices)
-    found = {node.name: node.state for node in fleet.nodes}
+    asked = sorted(matrices.components)
+    found = {node.name: {**node.state, **asked_state(asked, node.facts, node.state, matrices)} for node in fleet.nodes}
     status = lab.status()
     cohort_of = {name: cohort for cohort in here.cohorts for name in cohort.nodes}
     told = []

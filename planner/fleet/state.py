@@ -53,7 +53,9 @@ def asked_state(names: Iterable[str], facts: FactSet, state: State, matrices: Ma
         component = matrices.components.get(name)
         if component is None or not component.asked:
             continue
-        if component.origin_of:
+        if component.default_of:
+            found[name] = tuple(t.version for t in own_toolkits(facts) if t.default)[:1]
+        elif component.origin_of:
             origin = _origin(component, facts, state, matrices)
             found |= {name: origin} if origin is not None else {}
         else:

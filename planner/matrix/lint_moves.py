@@ -38,7 +38,7 @@ def moves(content: MatrixFile, matrices: MatrixSet) -> Iterator[Complaint]:
 
 
 def _handover(move: Move, path: Path, matrices: MatrixSet) -> Iterator[Complaint]:
-    if move.act == "packages":
+    if move.act != "handover":
         if extra := [f for f in ("instructions", "undo", "no_return", "proofs", "hops") if getattr(move, f)]:
             yield "bad-move", path, f"{move.name}: {extra[0]} belongs to act: handover"
         return

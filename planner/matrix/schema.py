@@ -55,6 +55,7 @@ class Component(Document):
     declared: str = ""                # inventory variable, prefix removed, that tells it where no probe can
     options: tuple[str, ...] = ()     # texts that it may be; empty: any
     origin_of: Slug | None = None     # component whose packages' publisher it tells (``PackageSet.origins``)
+    default_of: Slug | None = None    # side-by-side component of which it is the version that the default link leads to
     asked: bool = False               # part of a node's state only where a target names it
     releases_of: Slug | None = None   # component whose releases are this one's, too
     description: str = ""
@@ -113,7 +114,8 @@ class Move(Document):
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
     minutes: int = Field(ge=0, le=MOVE_MINUTES_MAX)
     downgrade: bool = False
-    act: Literal["packages", "handover"] = "packages"   # handover: people, or their own automation, do it
+    # handover: people, or their own automation, do it; links: the default link of what is there is turned
+    act: Literal["packages", "handover", "links"] = "packages"
     when: dict[Slug, Condition] = Field(default_factory=dict)   # of a node at the start: others have no such move
     unfit: tuple[Unfit, ...] = ()
     instructions: tuple[str, ...] = ()

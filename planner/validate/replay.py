@@ -101,8 +101,11 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         yield f"{step.minutes} minutes, but the move {step.move} takes {move['minutes']}"
     if step.disruption == "reboot" and not step.quick_gate:
         yield "reboots without a gate after it"
-    if not step.packages.install and not step.packages.remove and not by_hand and not step.handover:
+    links = move.get("act") == "links"
+    if not step.packages.install and not step.packages.remove and not by_hand and not step.handover and not links:
         yield "names no package"
+    if links and (step.packages.install or step.packages.remove or step.handover):
+        yield "turns links, and nothing else is its business"
     for change in step.changes:
         if change.component not in move["components"]:
             yield f"{change.component} is not moved by {step.move}"

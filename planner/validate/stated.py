@@ -89,13 +89,17 @@ def mislinked(cohort: Cohort, want: Want, rules: Rules) -> Iterator[str]:
             continue
         chosen = sorted((v for v in cohort.goal.get(component, ()) if in_range(v, wanted.default)),
                         key=cmp_to_key(compare))
-        moving = [s for s in cohort.steps if any(c.component == component for c in s.changes)]
+        moving = [s for s in cohort.steps if any(c.component == component for c in s.changes)] or [
+            s for s in cohort.steps if any(c.component in _defaults_of(component, rules) for c in s.changes)]
         links = _links_of(component, cohort, moving[-1], rules) if chosen and moving else None
         if links is not None:
             due[moving[-1].id] = {link: _filled(target, chosen[-1]) for link, target in links.items()}
             here, there = ({_filled(target, v) for target in links.values() for v in state.get(component, ())}
                            for state in (cohort.start, cohort.goal))
             brought |= there - here
+        yield from (f"step {step.id}: {change.component} {change.to}, the wanted default is {chosen[-1]}"
+                    for step in cohort.steps for change in step.changes
+                    if chosen and change.component in _defaults_of(component, rules) and change.to != chosen[-1])
     for step in cohort.steps:
         if dict(due.get(step.id, {})) != step.links:
             yield f"step {step.id}: links {_shown(step.links)}, the wanted default has {_shown(due.get(step.id, {}))}"
@@ -108,6 +112,11 @@ def mislinked(cohort: Cohort, want: Want, rules: Rules) -> Iterator[str]:
         back = {link: before[link] for link in due.get(step.id.removesuffix(_UNDO), {}) if link in before}
         if step.links != back:
             yield f"way back, links {_shown(step.links)} ({step.id}), at the start is {_shown(back)}"
+
+
+def _defaults_of(component: str, rules: Rules) -> frozenset[str]:
+    """Return the names under which a state says to which version of a component the default link leads."""
+    return frozenset(name for name, said in rules.components.items() if said.get("default_of") == component)
 
 
 def _links_of(component: str, cohort: Cohort, step: Step, rules: Rules) -> Mapping[str, str] | None:

@@ -114,7 +114,9 @@ def test_state_speaks_the_documented_names(shipped: MatrixSet) -> None:
 def test_every_component_can_be_moved_and_installed(shipped: MatrixSet) -> None:
     moved = {c for m in shipped.moves for c in m.components}
     packaged = {(p.component, p.manager) for p in shipped.packages}
-    assert moved == {*COMPONENTS, *MORE, *HANDED}
+    linked = {c for m in shipped.moves if m.act == "links" for c in m.components}
+    assert linked == {name for name, c in shipped.components.items() if c.default_of}
+    assert moved == {*COMPONENTS, *MORE, *HANDED, *linked}
     by_packages = {c for m in shipped.moves if m.act == "packages" for c in m.components}
     assert by_packages == {*COMPONENTS, *MORE}
     assert [(c, m) for c in COMPONENTS for m in ("apt", "dnf") if (c, m) not in packaged] == []
