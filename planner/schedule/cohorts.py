@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -13,23 +12,20 @@ from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import InputError
 from planner.fleet.fleet import Fleet, Node
-from planner.fleet.packages import Unresolvable, obtainable_versions, resolve_install
 from planner.fleet.state import asked_state
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
-from planner.model.version import Version, newest, parse_range
+from planner.model.version import parse_range
 from planner.schedule.ending import (
     ending_goals,
     ends_with,
     forgotten,
     joined,
     only_goals,
-    refuse_before_end,
-    refuse_together,
     without_goals,
 )
-from planner.schedule.handover import handed_over, moves_for
+from planner.schedule.handover import moves_for
 from planner.schedule.limits import shown
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import (
@@ -40,12 +36,15 @@ from planner.schedule.problems import (
     known_components,
     place_of,
     want_for,
+    widened,
 )
+from planner.schedule.refuse import Stuck, refuse, want_of
 from planner.schedule.steps import build_steps, with_links_back
 from planner.search.core.task import SearchLimitError
-from planner.search.explain import Refusal, explain_refusal
+from planner.search.explain import Refusal
+from planner.search.nearest import Trial
 from planner.search.path import find_path
-from planner.search.problem import Path, Problem
+from planner.search.problem import Goal, Path, Problem
 
 SOURCES_MAX = 12
 
@@ -188,51 +187,72 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         optimize: Order of the cost fields; empty for the default.
         paths: What was found for other groups with the same matrices.
     """
-    node, accepted = group.nodes[0], accepted_names(target)
+    known, accepted = paths or Paths(), accepted_names(target)
+    found = _found(group, accepted, matrices, optimize, known)
+    if isinstance(found, Cohort):
+        return found
+    before = found.whole.goals
+
+    def feasible(goals: Mapping[str, Goal], risks: frozenset[str]) -> bool:
+        """Plan the group for other goals, as far as to its steps."""
+        other = _found(Group(group.nodes, want_of(goals, group.want, before)), risks, matrices, optimize, known)
+        if isinstance(other, Stuck) and other.limited:
+            raise SearchLimitError
+        return isinstance(other, Cohort)
+
+    return refuse(found, Trial(found.whole, feasible))
+
+
+def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize: tuple[str, ...], paths: Paths
+           ) -> Cohort | Stuck:
+    """Return the plan of a group, or where it ends."""
+    node = group.nodes[0]
     goals = goals_of(group.want, matrices)
     asked = asked_state(sorted(goals), node.facts, node.state, matrices)
     mine = moves_for({**node.state, **asked}, goals, matrices)
     problem = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize)
     ending = ending_goals(problem, mine)
     if apart := (ending[0], ending[1:]) if len(ending) > 1 else forgotten(problem, mine):
-        return refuse_together(*apart, problem)
-    path, tried = _path(problem, ending, group, mine, paths or Paths())
-    if path is None:
-        refusal = explain_refusal(tried, mine)
-        return refuse_before_end(refusal, ending, tried, mine) if ending else refusal
-    return _cohort(group, path, problem, mine, accepted)
+        return Stuck(problem, problem, ending, mine, apart=apart)
+    path = _path(problem, ending, group, mine, paths)
+    if isinstance(path, Stuck):
+        return path
+    made = _cohort(group, path, problem, mine, accepted)
+    return made if isinstance(made, Cohort) else Stuck(problem, problem, ending, mine, refusal=made)
 
 
-def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet, paths: Paths,
-          ) -> tuple[Path | None, Problem]:
-    """Return the path of a group, or None and the widest problem that has none.
+def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet, paths: Paths) -> Path | Stuck:
+    """Return the path of a group, or the widest problem that has none.
 
     First what the target names moves, and what is tied to it; then whatever a node's repositories offer; then more
     versions of every wanted branch. Nothing is called out of reach before all of it was tried.
     """
-    tried = without_goals(problem, ending)
+    whole, freed = problem, problem
     try:
-        path = paths.find(tried, matrices)
-        freed = build_problem(group.nodes[0], group.want, matrices, accepted=problem.accepted,
-                              optimize=problem.optimize, free=True) if path is None or ending else problem
+        path = paths.find(without_goals(whole, ending), matrices)
+        if path is None or ending:
+            freed = build_problem(group.nodes[0], group.want, matrices, accepted=problem.accepted,
+                                  optimize=problem.optimize, free=True)
         if path is None:
-            tried = without_goals(freed, ending)
-            path = paths.find(tried, matrices)
+            whole = freed
+            path = paths.find(without_goals(whole, ending), matrices)
         if path is None:
-            tried = without_goals(_widened(freed, group.nodes[0], group.want, matrices), ending)
-            path = paths.find(tried, matrices)
-        if path is None or not ending:
-            return path, tried
+            whole = widened(freed, group.nodes[0], group.want, matrices)
+            path = paths.find(without_goals(whole, ending), matrices)
+        if path is None:
+            return Stuck(whole, without_goals(whole, ending), ending, matrices)
+        if not ending:
+            return path
         last = only_goals(problem, path, ending)
         rest = paths.find(last, matrices)
         if rest is not None:
-            return joined(path, rest), tried
-        whole = paths.find(freed, matrices)      # something that nobody asked for may have to come before the end
-        if whole is None:
-            return None, freed
-        return (whole, tried) if ends_with(whole, ending) else (None, last)
+            return joined(path, rest)
+        everything = paths.find(freed, matrices)      # something that nobody asked for may have to come before the end
+        if everything is not None and ends_with(everything, ending):
+            return everything
+        return Stuck(freed, freed if everything is None else last, ending, matrices)
     except SearchLimitError:
-        return None, tried
+        return Stuck(whole, without_goals(whole, ending), ending, matrices, limited=True)
 
 
 def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str]
@@ -257,25 +277,6 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
              {c: w if isinstance(w, str) else dump_model(w) for c, w in group.want.items()}]
     # Links on the way back say nothing more of a cohort: they are among the facts.
     return with_links_back(cohort.model_copy(update={"id": f"c-{slug}-{digest(named)[7:13]}"}), node)
-
-
-def _widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:
-    """Return the problem with more versions of the branches that are wanted.
-
-    The first search looks at the newest few only; nothing is called out of reach before the older ones were tried.
-    """
-    facts, state, major = node.facts, node.state, default_version(want, node, matrices).split(".")[0]
-    candidates = dict(problem.candidates)
-    for name, goal in problem.goals.items():
-        if goal.text or name in problem.fixed or handed_over(name, matrices) is not None:
-            continue
-        branch = goal.want.strip("=<>!~ ").split(".")[0]
-        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
-        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
-                 for v in near}
-        more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
-        candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
-    return replace(problem, candidates=candidates)
 
 
 def _plain(state: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from planner.matrix.index import MatrixSet
 from planner.schedule.handover import moves_of
-from planner.search.explain import Refusal
 from planner.search.problem import Path, Problem
 
 
@@ -54,24 +53,3 @@ def joined(first: Path, rest: Path) -> Path:
     cost.update(rest.cost)
     return Path(transitions=(*first.transitions, *rest.transitions), states=(*first.states, *rest.states[1:]),
                 cost=dict(cost))
-
-
-def refuse_together(first: str, others: Sequence[str], problem: Problem) -> Refusal:
-    """Return why two things cannot be in one plan: after one of them nobody knows what the other can be."""
-    names, verb = " and ".join(others), "are" if len(others) > 1 else "is"
-    return Refusal(
-        code="ends-the-plan", goals=tuple(problem.goals[n].describe() for n in (first, *others)), sources=(),
-        why=(f"after a change of {first} nobody knows beforehand which {names} the nodes have or can get",
-             f"so nothing follows {first} in a plan, and {names} {verb} planned from what the nodes say then"),
-        nearest=(f"leave out {names}, apply that, then discover and plan again for {names}",))
-
-
-def refuse_before_end(refusal: Refusal, ending: Sequence[str], problem: Problem, matrices: MatrixSet) -> Refusal:
-    """Return a refusal with the word that what comes last cannot help what has to come before it."""
-    name = ending[0]
-    if set(problem.goals) & set(ending):
-        return refusal
-    wanted = " and ".join(refusal.goals) or "the rest"
-    told = f"{name} comes last: what nodes can get after it is not known before, so it cannot help with {wanted}"
-    first = f"{name} alone, apply that, then discover and plan again for the rest"
-    return refusal._replace(why=(*refusal.why[:-1], told, *refusal.why[-1:]), nearest=(*refusal.nearest, first))

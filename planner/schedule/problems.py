@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from planner.fleet.fleet import RECOGNISED_OWNERS, Node
 from planner.fleet.packages import PackagePlan, Unresolvable, obtainable_versions, resolve_install
@@ -197,6 +198,25 @@ def _relevant(offered: tuple[str, ...], goal: Goal | None, current: tuple[str, .
             branches.add(str(branch))
             kept[version] = None
     return tuple(v for v in offered if v in kept)
+
+
+def widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:
+    """Return the problem with more versions of the branches that are wanted.
+
+    The first search looks at the newest few only; nothing is called out of reach before the older ones were tried.
+    """
+    facts, state, major = node.facts, node.state, default_version(want, node, matrices).split(".")[0]
+    candidates = dict(problem.candidates)
+    for name, goal in problem.goals.items():
+        if goal.text or name in problem.fixed or handed_over(name, matrices) is not None:
+            continue
+        branch = goal.want.strip("=<>!~ ").split(".")[0]
+        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
+        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
+                 for v in near}
+        more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
+        candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
+    return replace(problem, candidates=candidates)
 
 
 def place_of(target: Target, pool: str, component: str) -> tuple[str | int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from planner.search.core.solve import solve
 from planner.search.core.task import NoPath, SearchLimitError
 from planner.search.judge import Judge
 from planner.search.moves import apply_changes, companions
-from planner.search.nearest import nearest_targets
-from planner.search.path import find_path
+from planner.search.nearest import Trial, by_search, nearest_targets
 from planner.search.problem import Goal, Problem
 
 _RULE, _GOAL = "rule ", "goal "
@@ -49,21 +47,33 @@ class Refusal(NamedTuple):
     nearest: tuple[str, ...]
 
 
-def explain_refusal(problem: Problem, matrices: MatrixSet) -> Refusal:
-    """Explain a problem for which ``find_path`` returned None (or met its bound)."""
+def explain_refusal(problem: Problem, matrices: MatrixSet, trial: Trial | None = None) -> Refusal:
+    """Explain a problem for which ``find_path`` returned None (or met its bound).
+
+    Args:
+        problem: What has no path.
+        matrices: What it was searched with.
+        trial: How other goals are tried; by a search among the same candidates unless given.
+    """
+    trial = trial or by_search(problem, matrices)
     try:
         missing = tuple(_unobtainable(problem, matrices))
-        nearest = tuple(nearest_targets(problem, matrices))
+        nearest = tuple(nearest_targets(trial, matrices))
         if missing:
             goals = tuple(dict.fromkeys(goal for goal, _, _ in missing))
             why = tuple(dict.fromkeys(sentence for _, sentence, _ in missing))
             return Refusal(code="not-obtainable", goals=goals, nearest=nearest,
                            why=(*why, f"so {' and '.join(goals)} {'are' if len(goals) > 1 else 'is'} out of reach"),
                            sources=tuple(dict.fromkeys(s for _, _, s in missing if s)))
-        return _conflict(problem, matrices, nearest)
+        return _conflict(problem, matrices, nearest, trial)
     except SearchLimitError:
-        return Refusal(code="search-limit", goals=(), sources=(), nearest=(), why=(
-            f"the search was given up after {problem.expansions_max} states; nothing is proved either way",))
+        return given_up(problem)
+
+
+def given_up(problem: Problem) -> Refusal:
+    """Return that a search met its bound."""
+    return Refusal(code="search-limit", goals=(), sources=(), nearest=(), why=(
+        f"the search was given up after {problem.expansions_max} states; nothing is proved either way",))
 
 
 def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:
@@ -138,7 +148,7 @@ def _missing_companion(goal: Goal, follower: str, version: str, problem: Problem
            matrices.source_of(group.name, group.provenance))
 
 
-def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -> Refusal:
+def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...], trial: Trial) -> Refusal:
     judge = Judge(matrices, problem.start, movable(problem))
     found = solve(compile_task(problem, matrices, judge).task)
     assert isinstance(found, NoPath), "a problem with a path has nothing to explain"
@@ -180,7 +190,7 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...]) -
         conclusion = ("so nothing can be planned for these nodes while that is so: "
                       + ("there is a state without it, and no step of this target leads there" if stands else
                          "nothing that they can get mends it"))
-        nearest = (*nearest, *_accepting(rules, problem, matrices, judge))
+        nearest = (*nearest, *_accepting(rules, problem, judge, trial))
     if not rules:
         conclusion = next(_contradictions(problem), f"no legal step leads to {' and '.join(wanted)} "
                           "(a downgrade, or a component that is not known on the nodes)")
@@ -245,12 +255,12 @@ def _fits(condition: Condition, value: str, text: bool) -> bool:
         return False      # a range that was wanted, not a version
 
 
-def _accepting(rules: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> Iterator[str]:
+def _accepting(rules: list[str], problem: Problem, judge: Judge, trial: Trial) -> Iterator[str]:
     """Yield that a target may accept what is wrong from the start, where that opens a way: all of it at once."""
     told = {judge.seen[rule].risk or rule for rule in rules}
     everything = {j.risk or j.rule for j in judge.blocking(problem.start) if not j.names & problem.accepted}
     for names in (told, told | everything):
-        if find_path(replace(problem, accepted=problem.accepted | names), matrices) is not None:
+        if trial.feasible(trial.problem.goals, problem.accepted | names):
             yield f"accept {' and '.join(sorted(names))} by name, with a reason (accept: in the target)"
             return
 

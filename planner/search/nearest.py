@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
@@ -19,40 +20,71 @@ _NUMBER = re.compile(r"\d+")
 Relaxed = tuple[Goal, str]      # what is wanted instead, and how that is told
 
 
-def nearest_targets(problem: Problem, matrices: MatrixSet) -> Iterator[str]:
+class Trial(NamedTuple):
+    """How other goals are tried.
+
+    Attributes:
+        problem: Every goal of the target, and what the nodes can get.
+        feasible: Tells whether nodes can be brought to all of these goals when these risks are accepted; may raise
+            ``SearchLimitError``.
+    """
+
+    problem: Problem
+    feasible: Callable[[Mapping[str, Goal], frozenset[str]], bool]
+
+    def with_goals(self, changed: Mapping[str, Goal]) -> bool:
+        """Tell whether the target is feasible with some of its goals changed."""
+        return self.feasible({**self.problem.goals, **changed}, self.problem.accepted)
+
+    def without(self, *names: str) -> bool:
+        """Tell whether the target is feasible without some of its goals."""
+        return self.feasible({n: g for n, g in self.problem.goals.items() if n not in names}, self.problem.accepted)
+
+
+def by_search(problem: Problem, matrices: MatrixSet) -> Trial:
+    """Return trials among the candidates of a problem alone."""
+    def feasible(goals: Mapping[str, Goal], accepted: frozenset[str]) -> bool:
+        return find_path(replace(problem, goals=goals, accepted=accepted), matrices) is not None
+
+    return Trial(problem, feasible)
+
+
+def nearest_targets(trial: Trial, matrices: MatrixSet) -> Iterator[str]:
     """Yield feasible targets, one sentence each: those that differ in one goal, else one that differs in several."""
-    found = False
-    for name, goal in problem.goals.items():
-        for changed, sentence in relaxed(goal, problem, matrices):
-            if _feasible(problem, {name: changed}, matrices):
+    found, goals = False, trial.problem.goals
+    for name, goal in goals.items():
+        for changed, sentence in relaxed(goal, trial.problem, matrices):
+            if trial.with_goals({name: changed}):
                 found = True
                 yield sentence
                 break
-    if not found and len(problem.goals) > 1:
-        yield from _several(problem, matrices)
+    if not found and len(goals) > 1:
+        yield from _several(trial, matrices)
 
 
-def _several(problem: Problem, matrices: MatrixSet) -> Iterator[str]:
+def _several(trial: Trial, matrices: MatrixSet) -> Iterator[str]:
     """Yield a target that gives up as little as possible of several goals: nothing of it can be tightened alone.
 
     It begins where every goal is given up as far as it goes, and takes them back one by one as far as they hold.
     """
-    ways = {name: [(goal, ""), *relaxed(goal, problem, matrices)] for name, goal in problem.goals.items()}
-    chosen = {name: options[-1] for name, options in ways.items()}
-    if not _feasible(problem, {name: goal for name, (goal, _) in chosen.items()}, matrices):
+    start = trial.problem.start
+    ways = {name: [(goal, ""), *relaxed(goal, trial.problem, matrices)] for name, goal in trial.problem.goals.items()}
+    last = {name: len(options) - 1 for name, options in ways.items()}
+    as_it_is = {name: max((i for i, (goal, _) in enumerate(options) if goal.met_by(start.get(name, ()))),
+                          default=last[name]) for name, options in ways.items()}
+
+    def holds(places: Mapping[str, int]) -> bool:
+        return trial.with_goals({name: ways[name][place][0] for name, place in places.items()})
+
+    floor = next((places for places in (last, as_it_is) if holds(places)), None)
+    if floor is None:
         return
-    for name, options in ways.items():
-        for option in options[:-1]:
-            tried = {**chosen, name: option}
-            if _feasible(problem, {n: goal for n, (goal, _) in tried.items()}, matrices):
-                chosen = tried
-                break
+    for name in ways:
+        better = (place for place in range(floor[name]) if holds({**floor, name: place}))
+        floor = {**floor, name: next(better, floor[name])}
+    chosen = {name: ways[name][place] for name, place in floor.items()}
     if told := [sentence for _, sentence in chosen.values() if sentence]:
         yield ", and ".join(told)
-
-
-def _feasible(problem: Problem, changed: dict[str, Goal], matrices: MatrixSet) -> bool:
-    return find_path(replace(problem, goals={**problem.goals, **changed}), matrices) is not None
 
 
 def relaxed(goal: Goal, problem: Problem, matrices: MatrixSet) -> Iterator[Relaxed]:

@@ -8,6 +8,7 @@ import pytest
 
 from planner.matrix.schema import Release
 from planner.search.explain import explain_refusal
+from planner.search.nearest import Trial
 from tests.search.test_path import CANDIDATES, START
 from tests.search.worlds import PROVENANCE, claim, matrices, problem, raw
 
@@ -113,3 +114,29 @@ def test_what_is_there_may_be_nearer_than_anything_else_that_could_be_added():
     start = {**START, "tools": ("1.8.1",)}
     refusal = explain_refusal(problem(start, {"tools": {"present": ("1.8.0",)}}, {"tools": ("2.0",)}), matrices(raw()))
     assert refusal.nearest == ("tools 1.8.1 instead of 1.8.0",)
+
+
+def test_only_what_a_caller_can_plan_is_called_nearest():
+    """A caller may know more than candidates say: goals that are left out of this problem, or other moves."""
+    given, world, asked = problem(START, {"engine": "3"}, CANDIDATES), matrices(raw([BLOCKS])), []
+
+    def feasible(goals, accepted):
+        asked.append(goals["engine"].want)
+        return goals["engine"].want == "==1"
+
+    assert explain_refusal(given, world, Trial(given, feasible)).nearest == ("keep engine 1",)
+    assert asked == ["==2", "==1"]
+
+
+def test_where_the_last_resort_is_out_of_reach_what_is_there_may_stay():
+    """Toolkits that nobody can take away: the target that changes nothing is one."""
+    never = claim("tools-two-never", {"tools": "2"}, forbids=True)
+    start = {**START, "tools": ("1.8",)}
+    given = problem(start, {"engine": "3", "tools": {"present": ("2.0",)}}, {"engine": ("3", "2"), "twin": ("3", "2"),
+                                                                              "tools": ("2.0",)})
+
+    def feasible(goals, accepted):
+        return not goals["tools"].absent and goals["engine"].want == "==1" and "2.0" not in goals["tools"].present
+
+    refusal = explain_refusal(given, matrices(raw([never, BLOCKS])), Trial(given, feasible))
+    assert refusal.nearest == ("keep engine 1, and tools 1.8 instead of 2.0",)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planner.errors import NoPathError
-from planner.facts.schema import FactSet
+from planner.facts.schema import FactSet, ToolkitFacts
 from planner.model.target import Target
 from tests.schedule.machines import NEW, OLD, offered, plan_for, target, ubuntu, ubuntu_driver
 
@@ -110,3 +110,41 @@ def test_a_rule_is_shown_with_the_version_that_was_asked_for() -> None:
 def test_taking_toolkits_away_from_nodes_that_have_none_is_no_error() -> None:
     (cohort,) = plan_for(ubuntu(), target(driver=NEW, cuda_toolkits={"absent": ["11.*"]})).cohorts
     assert [s.move for s in cohort.steps] == ["driver"]
+
+
+def test_what_is_nearest_was_planned_with_what_ends_the_plan_too() -> None:
+    """Two releases ahead, a driver that nobody offers: neither goal may be given up alone, nor is os alone enough."""
+    facts = ubuntu(release="20.04", available=offered(*(ubuntu_driver(OLD, f) for f in ("open", "proprietary"))),
+                   version="535.247.01")
+    _, why, hint = refused(facts, target(os="ubuntu-24.04", driver="580"))
+    assert "besides, os ubuntu-24.04 is more than one step away from ubuntu-20.04" in why
+    both = f"driver {OLD} instead of 580, and os ubuntu-22.04 instead of ubuntu-24.04"
+    assert hint.endswith(f": {both}; or os ubuntu-22.04 alone, apply that, then discover and plan again for the rest")
+    for want in ({"driver": f"=={OLD}", "os": "ubuntu-22.04"}, {"os": "ubuntu-22.04"}):
+        (cohort,) = plan_for(facts, target(**want)).cohorts
+        assert cohort.goal["os"] == ("ubuntu-22.04",)
+
+
+def test_what_cannot_be_planned_alone_either_is_not_named_as_the_way() -> None:
+    _, why, hint = refused(ubuntu(), target(os="ubuntu-26.04", kernel="6.8.0-45-generic"))
+    assert "nothing follows os" in why
+    assert "leave out kernel" not in hint
+    assert hint.endswith("os ubuntu-24.04 alone, apply that, then discover and plan again for the rest")
+
+
+def test_a_flavour_that_nobody_offers_may_stay_as_it_is_beside_the_driver_that_is_wanted() -> None:
+    """With the flavour that is wanted the repositories have another driver: that is no reason against this one."""
+    facts = ubuntu(available=offered(ubuntu_driver(OLD, "proprietary"), ubuntu_driver(NEW, "proprietary")))
+    _, _, hint = refused(facts, target(driver="580", driver_flavour="open"))
+    assert hint.endswith(": keep driver_flavour proprietary")
+
+
+def test_a_toolkit_that_no_package_owns_may_stay() -> None:
+    """Found when steps are made, behind the search: what is out of reach and what is nearest are told all the same."""
+    toolkits = {"cuda-toolkit-12-8": ("12.8.1-1",)}
+    facts = ubuntu(toolkits=(ToolkitFacts(version="12.2.0", path="/usr/local/cuda-12.2", default=True),))
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), **toolkits}})
+    summary, why, hint = refused(facts, target(driver=NEW, cuda_toolkits={"present": ["12.8"], "absent": ["12.2"]}))
+    assert summary == "no safe path to cuda_toolkits with 12.8, without 12.2"
+    assert "/usr/local/cuda-12.2" in why
+    assert hint.endswith(": let cuda_toolkits 12.2 stay")
