@@ -160,9 +160,9 @@ def _reason(move: Move, wanted: str, name: str, current: tuple[str, ...], offere
     now = " ".join(current) or "absent"
     if move.hops:
         known = {v for pair in move.hops.items() for v in (pair[0], *pair[1])}
-        if any(matches_value(wanted, v, text=True) for v in _reached(move, current)):
+        if first := _leading_on(move, wanted, offered):
             return (f"{name} {wanted} is more than one step away from {now}, and what comes after a step can only be "
-                    f"planned once it is done: first {' or '.join(offered)}, then discover and plan again")
+                    f"planned once it is done: first {' or '.join(first)}, then discover and plan again")
         if any(matches_value(wanted, v, text=True) and set(current) & _reached(move, (v,)) for v in known):
             return f"{name} {wanted} is older than {now}: there is no way back in place"
         return f"no way from {name} {now} to {wanted} is known (known: {', '.join(offered) or 'none'})"
@@ -177,6 +177,18 @@ def _reason(move: Move, wanted: str, name: str, current: tuple[str, ...], offere
     if fitting:
         return f"{name} {wanted} is not newer than {now}: there is no way back in place"
     return f"no release {name} {wanted} is known (known: {', '.join(newest(releases)[:_SHOWN]) or 'none'})"
+
+
+def _leading_on(move: Move, wanted: str, offered: tuple[str, ...]) -> list[str]:
+    """Return the values from which fewest hops lead to what is wanted, none where no hops do."""
+    reach = {value: {value} for value in offered}
+    for _ in move.hops:
+        found = [v for v in offered if any(matches_value(wanted, w, text=True) for w in reach[v])]
+        if found:
+            return found
+        reach = {value: {after for now in values for after in move.hops.get(now, ())}
+                 for value, values in reach.items()}
+    return []
 
 
 def _reached(move: Move, values: Iterable[str]) -> set[str]:

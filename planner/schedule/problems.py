@@ -18,6 +18,8 @@ from planner.search.problem import Goal, Problem
 # Versions kept per wanted range: enough to fall back when the newest conflicts, few enough to stay fast.
 _PER_RANGE = 3
 _TOGETHER = ("equal", "same-branch")     # relations whose members move together
+_UNREAD = ("what the repositories of these nodes have was not read: see that their package manager answers, then read "
+           "it with planner discover")
 
 
 def want_for(target: Target, pool: str) -> Want:
@@ -109,6 +111,8 @@ class _Offer:
         if move is not None:
             return offers(move, goal, self._start, self._matrices) if goal is not None else ((), {})
         facts, state, many = self._node.facts, self._node.state, self._matrices.is_many(name)
+        if facts.available is None and goal is not None:
+            return (), dict.fromkeys((*filter(None, [goal.want]), *goal.present), _UNREAD)
         offered = obtainable_versions(name, facts, state, self._matrices, self._turned(name))
         relevant = offered if exact else _relevant(offered, goal, self._start.get(name, ()), many)
         kept, missing = [], {}
@@ -180,10 +184,21 @@ def _fixed(names: Iterable[str], node: Node, goals: Mapping[str, Goal], matrices
                            "change the image, and want another node_image")
         elif move is None and owner and owner not in (*RECOGNISED_OWNERS, "none"):
             found[name] = (f"{name} is owned by {owner}, which planner does not change in place: change it there, "
-                           "or hand it over to the package manager first")
+                           f"or {_handed_back(name, owner, matrices)}")
         elif name in goals and not moves_of(name, matrices):
             found[name] = f"no move changes {name} on such a node"
     return found
+
+
+def _handed_back(name: str, owner: str, matrices: MatrixSet) -> str:
+    """Return how what somebody else owns comes to the package manager: by a goal of its own where there is one."""
+    attribute = matrices.components[name].owner
+    for other, component in matrices.components.items():
+        carrier = matrices.components.get(component.origin_of or "")
+        if carrier is not None and carrier.owner == attribute and owner in component.options:
+            ways = " or ".join(v for v in component.options if v != owner)
+            return f"want {other} {ways} first, alone, then discover and plan again"
+    return "hand it over to the package manager first"
 
 
 def _relevant(offered: tuple[str, ...], goal: Goal | None, current: tuple[str, ...], many: bool) -> tuple[str, ...]:

@@ -148,3 +148,33 @@ def test_a_toolkit_that_no_package_owns_may_stay() -> None:
     assert summary == "no safe path to cuda_toolkits with 12.8, without 12.2"
     assert "/usr/local/cuda-12.2" in why
     assert hint.endswith(": let cuda_toolkits 12.2 stay")
+
+
+def test_repositories_that_were_not_read_are_not_called_empty() -> None:
+    _, why, _ = refused(ubuntu(available=None), target(driver=NEW, cuda_toolkits={"present": ["13.0"]}))
+    assert why.count("was not read: see that their package manager answers, then read it with planner discover") == 1
+    assert "repositories have no" not in why
+    (cohort,) = plan_for(ubuntu(available=None), target(driver="570")).cohorts
+    assert not cohort.steps
+    _, why, _ = refused(ubuntu(available={}), target(driver=NEW))
+    assert "repositories have no driver" in why
+
+
+@pytest.mark.parametrize(("owner", "way"), [
+    ("runfile", "want driver_origin distribution or vendor first, alone, then discover and plan again"),
+    ("image", "hand it over to the package manager first")])
+def test_what_somebody_else_owns_is_told_with_the_way_to_the_package_manager(owner: str, way: str) -> None:
+    _, why, _ = refused(ubuntu(owner=owner), target(driver=NEW))
+    assert f"driver is owned by {owner}" in why
+    assert way in why
+    if owner == "runfile":
+        (cohort,) = plan_for(ubuntu(owner=owner), target(driver_origin="distribution")).cohorts
+        assert [s.move for s in cohort.steps] == ["driver-origin"]
+
+
+def test_only_hops_from_which_fewest_lead_on_are_named_as_the_first() -> None:
+    """From 9.4 the next is 9.6, and only from there 10.0 is."""
+    facts = on("rhel", "8.10")
+    _, why, hint = refused(facts, target(os="rhel-10.0"))
+    assert "first rhel-9.6, then discover and plan again" in why
+    assert hint.endswith("os rhel-9.6 instead of rhel-10.0")
