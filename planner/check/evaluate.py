@@ -43,14 +43,17 @@ def judge_claim(claim: Claim, state: State, matrices: MatrixSet) -> Iterator[Jud
     Yields:
         One judgement per value that the claim is about; none where it does not apply.
     """
-    if any(name not in state for name in claim.if_):
-        # Whether the claim is about this node at all cannot be told; only its family's coverage may complain.
-        return
+    for name, condition in claim.if_.items():
+        # Whether the claim is about this node at all may not be told; only its family's coverage may then complain.
+        # Most claims are about other values: a no comes soon, and before anything is split.
+        if len(state.get(name, ())) < 2 and not holds(condition, name, state, text=matrices.is_text(name)):
+            return
     for narrowed in _narrow(claim, state, matrices):
         if not _met(claim.if_, narrowed, matrices) or _excepted(claim.unless, narrowed, matrices):
             continue
         split = tuple(v for name in claim.if_ if matrices.is_many(name) for v in narrowed.get(name, ()))
-        yield replace(_consequence(claim, narrowed, matrices), values=split)
+        judgement = _consequence(claim, narrowed, matrices)
+        yield replace(judgement, values=split) if split else judgement
 
 
 def _consequence(claim: Claim, state: State, matrices: MatrixSet) -> Judgement:

@@ -98,6 +98,9 @@ class Rules:
         # Claims that can break, and what each reads: one that reads nothing that changed answers as it did before.
         self._breakable = [(c, tuple({**c["if"], **(c.get("then") or {}), **(c.get("unless") or {})}))
                            for c in self.claims if c.get("severity", "error") == "error"]
+        self._of_family: dict[str, list[Mapping[str, Any]]] = {}
+        for claim in self.claims:
+            self._of_family.setdefault(claim["family"], []).append(claim)
         self._judged: dict[object, frozenset[tuple[str, tuple[str, ...]]]] = {}
         self._claimed: dict[object, set[tuple[str, tuple[str, ...]]]] = {}
 
@@ -156,7 +159,7 @@ class Rules:
         side_by_side = [c for c in claim["if"] if self.many(c)]
         split = next((c for c in side_by_side if len(state.get(c, ())) > 1), None)
         found = set()
-        for narrowed in [{**state, split: (v,)} for v in state[split]] if split else [dict(state)]:
+        for narrowed in [{**state, split: (v,)} for v in state[split]] if split else [state]:
             if not all(self.meets(narrowed, c, condition) is True for c, condition in claim["if"].items()):
                 continue
             if self._excepted(claim, narrowed):
@@ -187,7 +190,7 @@ class Rules:
         if over not in state:
             return {(family["name"], ())}
         return {(family["name"], (v,)) for v in state[over] if not any(
-            self._covers(c, over, v, state) for c in self.claims if c["family"] == family["name"])}
+            self._covers(c, over, v, state) for c in self._of_family.get(family["name"], ()))}
 
     def _covers(self, claim: Mapping[str, Any], over: str, value: str, state: State) -> bool:
         if over not in claim["if"] or not self.value_meets(over, value, claim["if"][over]):
