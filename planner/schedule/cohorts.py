@@ -29,6 +29,7 @@ from planner.schedule.handover import moves_for
 from planner.schedule.limits import shown
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import (
+    Offers,
     accepted_names,
     build_problem,
     default_version,
@@ -176,6 +177,13 @@ class Paths:
         return self._known[key]
 
 
+class Known(NamedTuple):
+    """What was found for other goals of the same nodes."""
+
+    paths: Paths
+    offers: Offers
+
+
 def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = (),
           paths: Paths | None = None) -> Cohort | Refusal:
     """Find the path of one group, or why there is none.
@@ -187,7 +195,7 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         optimize: Order of the cost fields; empty for the default.
         paths: What was found for other groups with the same matrices.
     """
-    known, accepted = paths or Paths(), accepted_names(target)
+    known, accepted = Known(paths or Paths(), Offers(group.nodes[0])), accepted_names(target)
     found = _found(group, accepted, matrices, optimize, known)
     if isinstance(found, Cohort):
         return found
@@ -203,41 +211,41 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     return refuse(found, Trial(found.whole, feasible))
 
 
-def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize: tuple[str, ...], paths: Paths
+def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize: tuple[str, ...], known: Known
            ) -> Cohort | Stuck:
     """Return the plan of a group, or where it ends."""
     node = group.nodes[0]
     goals = goals_of(group.want, matrices)
     asked = asked_state(sorted(goals), node.facts, node.state, matrices)
     mine = moves_for({**node.state, **asked}, goals, matrices)
-    problem = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize)
+    problem = build_problem(node, group.want, mine, accepted=accepted, optimize=optimize, known=known.offers)
     ending = ending_goals(problem, mine)
     if apart := (ending[0], ending[1:]) if len(ending) > 1 else forgotten(problem, mine):
         return Stuck(problem, problem, ending, mine, apart=apart)
-    path = _path(problem, ending, group, mine, paths)
+    path = _path(problem, ending, group, mine, known)
     if isinstance(path, Stuck):
         return path
     made = _cohort(group, path, problem, mine, accepted)
     return made if isinstance(made, Cohort) else Stuck(problem, problem, ending, mine, refusal=made)
 
 
-def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet, paths: Paths) -> Path | Stuck:
+def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: MatrixSet, known: Known) -> Path | Stuck:
     """Return the path of a group, or the widest problem that has none.
 
     First what the target names moves, and what is tied to it; then whatever a node's repositories offer; then more
     versions of every wanted branch. Nothing is called out of reach before all of it was tried.
     """
-    whole, freed = problem, problem
+    (paths, offers), whole, freed = known, problem, problem
     try:
         path = paths.find(without_goals(whole, ending), matrices)
         if path is None or ending:
             freed = build_problem(group.nodes[0], group.want, matrices, accepted=problem.accepted,
-                                  optimize=problem.optimize, free=True)
+                                  optimize=problem.optimize, free=True, known=offers)
         if path is None:
             whole = freed
             path = paths.find(without_goals(whole, ending), matrices)
         if path is None:
-            whole = widened(freed, group.nodes[0], group.want, matrices)
+            whole = widened(freed, group.nodes[0], group.want, matrices, offers)
             path = paths.find(without_goals(whole, ending), matrices)
         if path is None:
             return Stuck(whole, without_goals(whole, ending), ending, matrices)

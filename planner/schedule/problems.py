@@ -52,8 +52,36 @@ def default_version(want: Want, node: Node, matrices: MatrixSet) -> str:
     return ""
 
 
+class Offers:
+    """What one node's repositories have, each asked once: refusals build many problems of one node, with other moves.
+
+    Package sets are the same in all matrices that it is given.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._versions: dict[object, tuple[str, ...]] = {}
+        self._plans: dict[object, PackagePlan | Unresolvable] = {}
+
+    def versions(self, name: str, matrices: MatrixSet, becomes: State | None = None) -> tuple[str, ...]:
+        """Return what ``obtainable_versions`` returns."""
+        key = (name, tuple(sorted((becomes or {}).items())))
+        if key not in self._versions:
+            self._versions[key] = obtainable_versions(name, self._node.facts, self._node.state, matrices, becomes)
+        return self._versions[key]
+
+    def plan(self, name: str, version: str, major: str, matrices: MatrixSet, becomes: State | None = None
+             ) -> PackagePlan | Unresolvable:
+        """Return what ``resolve_install`` returns with the packages that are installed now."""
+        key, facts = (name, version, major, tuple(sorted((becomes or {}).items()))), self._node.facts
+        if key not in self._plans:
+            self._plans[key] = resolve_install(name, version, facts, self._node.state, matrices, cuda_major=major,
+                                               installed=facts.packages, becomes=becomes)
+        return self._plans[key]
+
+
 def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: frozenset[str] = frozenset(),
-                  optimize: tuple[str, ...] = (), free: bool = False) -> Problem:
+                  optimize: tuple[str, ...] = (), free: bool = False, known: Offers | None = None) -> Problem:
     """Return the search problem of one cohort, whose nodes are all like ``node``.
 
     Args:
@@ -63,6 +91,7 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
         accepted: Names of accepted risks.
         optimize: Order of cost fields; empty for the default.
         free: Whether components that the target does not name may move, too: those that packages bring.
+        known: What was asked of the node's repositories for other problems.
     """
     goals = goals_of(want, matrices)
     start = {**node.state, **asked_state(sorted(goals), node.facts, node.state, matrices)}
@@ -75,7 +104,8 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
     candidates: dict[str, tuple[str, ...]] = {}
     unobtainable: dict[tuple[str, str], str] = {}
     fixed = _fixed((*goals, *names), node, goals, matrices)
-    offer = _Offer(node, start, goals, default_version(want, node, matrices).split(".")[0], matrices)
+    offer = _Offer(node, start, goals, default_version(want, node, matrices).split(".")[0], matrices,
+                   known or Offers(node))
     for name in names:
         offered, missing = ((), {}) if name in fixed else offer.of(name, exact=name not in goals and name in tied)
         candidates[name] = offered
@@ -98,8 +128,10 @@ def becoming(goals: Mapping[str, Goal], state: State, matrices: MatrixSet) -> di
 class _Offer:
     """What one node can get: from its repositories, or by a hand-over."""
 
-    def __init__(self, node: Node, start: State, goals: Mapping[str, Goal], major: str, matrices: MatrixSet) -> None:
+    def __init__(self, node: Node, start: State, goals: Mapping[str, Goal], major: str, matrices: MatrixSet,
+                 known: Offers) -> None:
         self._node, self._start, self._goals, self._major, self._matrices = node, start, goals, major, matrices
+        self._known = known
         self._becomes = becoming(goals, start, matrices)
 
     def of(self, name: str, *, exact: bool) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -113,7 +145,7 @@ class _Offer:
         facts, state, many = self._node.facts, self._node.state, self._matrices.is_many(name)
         if facts.available is None and goal is not None:
             return (), dict.fromkeys((*filter(None, [goal.want]), *goal.present), _UNREAD)
-        offered = obtainable_versions(name, facts, state, self._matrices, self._turned(name))
+        offered = self._known.versions(name, self._matrices, self._turned(name))
         relevant = offered if exact else _relevant(offered, goal, self._start.get(name, ()), many)
         kept, missing = [], {}
         for version in relevant:
@@ -133,8 +165,7 @@ class _Offer:
                 continue
             for value in component.options:
                 found = [] if (value,) == self._start.get(other) else [
-                    v for v in obtainable_versions(name, self._node.facts, self._node.state, self._matrices,
-                                                   {other: (value,)}) if goal.met_by((v,))]
+                    v for v in self._known.versions(name, self._matrices, {other: (value,)}) if goal.met_by((v,))]
                 if found and other in self._start:
                     have = ", ".join(offered) or "none"
                     return {goal.want: f"the nodes' repositories have {name} {found[0]} with {other} {value} only: "
@@ -145,8 +176,7 @@ class _Offer:
         return {c: v for c, v in self._becomes.items() if self._matrices.components[c].carrier == name}
 
     def _resolved(self, name: str, version: str, becomes: Mapping[str, tuple[str, ...]]) -> PackagePlan | Unresolvable:
-        return resolve_install(name, version, self._node.facts, self._node.state, self._matrices,
-                               cuda_major=self._major, installed=self._node.facts.packages, becomes=becomes)
+        return self._known.plan(name, version, self._major, self._matrices, becomes)
 
     def _carried(self, name: str, goal: Goal, carrier: str) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the values that packages of some version of the carrier bring in the node's own line."""
@@ -156,7 +186,7 @@ class _Offer:
         if not any(goal.met_by((v,)) for v in options):
             return (), {goal.want: f"{name} is one of {', '.join(options)}; {goal.want} is none of them"}
         turned = self._becomes.get(name, ())
-        offered = obtainable_versions(carrier, self._node.facts, self._node.state, self._matrices, {name: turned})
+        offered = self._known.versions(carrier, self._matrices, {name: turned})
         moving = self._goals.get(carrier)
         within = [*(v for v in offered if moving is not None and moving.met_by((v,))), *self._start.get(carrier, ())]
         plans = [self._resolved(carrier, version, {name: turned}) for version in within]
@@ -215,21 +245,19 @@ def _relevant(offered: tuple[str, ...], goal: Goal | None, current: tuple[str, .
     return tuple(v for v in offered if v in kept)
 
 
-def widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet) -> Problem:
+def widened(problem: Problem, node: Node, want: Want, matrices: MatrixSet, known: Offers) -> Problem:
     """Return the problem with more versions of the branches that are wanted.
 
     The first search looks at the newest few only; nothing is called out of reach before the older ones were tried.
     """
-    facts, state, major = node.facts, node.state, default_version(want, node, matrices).split(".")[0]
+    major = default_version(want, node, matrices).split(".")[0]
     candidates = dict(problem.candidates)
     for name, goal in problem.goals.items():
         if goal.text or name in problem.fixed or handed_over(name, matrices) is not None:
             continue
         branch = goal.want.strip("=<>!~ ").split(".")[0]
-        near = [v for v in obtainable_versions(name, facts, state, matrices) if Version(v).branch == branch]
-        plans = {v: resolve_install(name, v, facts, state, matrices, cuda_major=major, installed=facts.packages)
-                 for v in near}
-        more = {v for v, plan in plans.items() if not isinstance(plan, Unresolvable)}
+        near = [v for v in known.versions(name, matrices) if Version(v).branch == branch]
+        more = {v for v in near if not isinstance(known.plan(name, v, major, matrices), Unresolvable)}
         candidates[name] = tuple(newest(more | set(candidates.get(name, ()))))
     return replace(problem, candidates=candidates)
 
