@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import parse_range
+from planner.schedule.default_link import tell_lost_defaults, turn_default_links
 from planner.schedule.ending import (
     ending_goals,
     ends_with,
@@ -225,7 +226,7 @@ def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize
     path = _path(problem, ending, group, mine, known)
     if isinstance(path, Stuck):
         return path
-    made = _cohort(group, path, problem, mine, accepted)
+    made = _cohort(group, path, problem, mine, accepted, matrices)
     return made if isinstance(made, Cohort) else Stuck(problem, problem, ending, mine, refusal=made)
 
 
@@ -263,20 +264,25 @@ def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: Mat
         return Stuck(whole, without_goals(whole, ending), ending, matrices, limited=True)
 
 
-def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str]
-            ) -> Cohort | Refusal:
+def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str],
+            everything: MatrixSet) -> Cohort | Refusal:
     node = group.nodes[0]
     major = default_version(group.want, node, matrices).split(".")[0]
     listed = build_steps(path, node, group.want, matrices, cuda_major=major, accepted=accepted)
     if listed.failure:
         return Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
+    turned = turn_default_links(listed.steps, path.states[-1], node, group.want, everything)
+    if turned.failure:
+        return Refusal(code="no-default", goals=(), why=(turned.failure,), sources=(), nearest=())
+    listed = tell_lost_defaults(turned.added_to(listed), path.states[-1], node, group.want, everything)
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
-        nodes=tuple(n.name for n in group.nodes), start=_plain(path.states[0]), goal=_plain(path.states[-1]),
+        nodes=tuple(n.name for n in group.nodes), start=_plain({**path.states[0], **turned.before}),
+        goal=_plain({**path.states[-1], **turned.after}),
         installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
-        inherited=_inherited(problem, matrices), cost=_cost(path, problem),
+        inherited=_inherited(problem, matrices), cost=_cost(path, turned.steps),
         warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
@@ -291,9 +297,10 @@ def _plain(state: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return dict(sorted(state.items()))
 
 
-def _cost(path: Path, problem: Problem) -> dict[str, int]:
+def _cost(path: Path, more: Sequence[Step]) -> dict[str, int]:
     cost = {name: path.cost.get(name, 0) for name in ("reboots", "risks", "steps", "minutes")}
-    return {**cost, "drains": int(bool(path.transitions))}
+    return {**cost, "steps": cost["steps"] + len(more), "minutes": cost["minutes"] + sum(s.minutes for s in more),
+            "drains": int(bool(path.transitions or more))}
 
 
 def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
