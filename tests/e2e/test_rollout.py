@@ -28,7 +28,8 @@ PCIE = ("n05", "n06", "n07", "n08")
 MOVING = HGX + PCIE
 SPARE = "n09"                                   # in Slurm and in the inventory, its pool is skipped
 # Without the limit per failure domain, the first batch after the canaries would be four nodes of one rack.
-RACKS = {"rack-a": ("n02", "n03", "n06", "n07"), "rack-b": ("n01", "n04", "n05", "n08")}
+# The canaries, n01 and n05, stand in different racks: so they are chosen where there is a choice.
+RACKS = {"rack-a": ("n01", "n02", "n03", "n06", "n07"), "rack-b": ("n04", "n05", "n08")}
 LIMIT = 2
 PERSON = "anna: bad fan"
 FEATURE = "fast"                                # a person's, on n02
