@@ -64,9 +64,8 @@ def turn_default_links(steps: tuple[Step, ...], goal: State, node: Node, want: W
             there = ", ".join(goal.get(component, ())) or "none"
             return Turned(failure=f"{component} {wanted.default} is wanted as the default, and it is not among what "
                                   f"there is then ({there}): want it as present, too")
-        name = next((n for n, c in matrices.components.items() if c.default_of == component), "")
+        name, now = _default_of(component, node, matrices)
         move = next((m for m in matrices.moves if m.act == _ACT and name in m.components), None)
-        now = asked_state([name], node.facts, node.state, matrices).get(name, ())
         moved = any(change.component == component for step in steps for change in step.changes)
         if move is None or moved or now == (chosen[0],):
             continue
@@ -86,8 +85,7 @@ def tell_lost_defaults(listed: StepList, goal: State, node: Node, want: Want, ma
     """Return the steps, with a word where what the default link leads to goes and the target names no other default."""
     steps = list(listed.steps)
     for component, wanted in sorted(want.items()):
-        name = next((n for n, c in matrices.components.items() if c.default_of == component), "")
-        now = asked_state([name], node.facts, node.state, matrices).get(name, ())
+        _, now = _default_of(component, node, matrices)
         last = max((i for i, s in enumerate(steps) for c in s.changes if c.component == component and c.from_ in now),
                    default=None)
         if not isinstance(wanted, ToolkitWant) or wanted.default or last is None or set(now) <= set(goal[component]):
@@ -96,6 +94,12 @@ def tell_lost_defaults(listed: StepList, goal: State, node: Node, want: Want, ma
                 f"then leads nowhere unless the packages turn it - want {component} with a default")
         steps[last] = steps[last].model_copy(update={"remarks": (*(steps[last].remarks or ()), told)})
     return replace(listed, steps=tuple(steps))
+
+
+def _default_of(component: str, node: Node, matrices: MatrixSet) -> tuple[str, tuple[str, ...]]:
+    """Return the name that a component's default has in states, "" for none, and to what the link leads on a node."""
+    name = next((n for n, c in matrices.components.items() if c.default_of == component), "")
+    return name, asked_state([name], node.facts, node.state, matrices).get(name, ())
 
 
 def _links(component: str, version: str, node: Node, matrices: MatrixSet) -> dict[str, str] | str:
