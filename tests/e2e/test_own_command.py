@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("lab_machine")]
 
 HOOK = """mkdir -p /etc/planner/hooks
 for act in drain undrain; do
-  printf '#!/bin/sh\\necho '$act' >> /root/acts\\n' > /etc/planner/hooks/$act; chmod 755 /etc/planner/hooks/$act
+  printf '#!/bin/sh\\necho '$act' >> /var/tmp/acts\\n' > /etc/planner/hooks/$act; chmod 755 /etc/planner/hooks/$act
 done"""
 
 
@@ -32,7 +32,7 @@ def test_own_commands_and_a_pair_on_a_mixed_domain(start_site: StartSite) -> Non
         site.say(node, HOOK)
     target: dict[str, Any] = driver_target(canary=["n01"], batch_max=1, nccl_pairs=True)
     target["pools"] = {
-        "good": {"rollout": {"canary_command": ["/usr/bin/touch", "/root/{{ own }} 'command'"]}},
+        "good": {"rollout": {"canary_command": ["/usr/bin/touch", "/var/tmp/{{ own }} 'command'"]}},
         "bad": {"rollout": {"canary_command": ["/bin/sh", "-c", "echo no GPU >&2; exit 3"],
                             "canary_command_timeout_minutes": 1}}}
     bundle = site.plan(target)
@@ -40,9 +40,9 @@ def test_own_commands_and_a_pair_on_a_mixed_domain(start_site: StartSite) -> Non
     stopped = site.planner("apply", bundle, code=7)
     assert (ended(stopped)["why"], ended(stopped)["nodes"]) == ("pair-failed", ["n01"])
     assert "this NCCL has no ncclGetUniqueId" in stopped.stderr
-    assert site.say("n01", "ls /root").splitlines().count("{{ own }} 'command'") == 1
-    assert site.say("n01", "cat /root/acts").split() == ["drain", "undrain", "drain", "undrain"]
-    assert site.say("n02", "cat /root/acts").split() == ["drain", "undrain"]
+    assert site.say("n01", "ls /var/tmp").splitlines().count("{{ own }} 'command'") == 1
+    assert site.say("n01", "cat /var/tmp/acts").split() == ["drain", "undrain", "drain", "undrain"]
+    assert site.say("n02", "cat /var/tmp/acts").split() == ["drain", "undrain"]
     for node in ("n01", "n02"):
         given_back(site, node)
     (tried,) = site.status(bundle)["pairs"]["tried"]
@@ -58,5 +58,5 @@ def test_own_commands_and_a_pair_on_a_mixed_domain(start_site: StartSite) -> Non
     assert "the site's own command: exit status 3 after" in halted.stderr
     assert "no GPU (CANARY_FAILED)" in halted.stderr
     assert site.status(bundle)["nodes"]["n02"]["canary"]["verdict"] == "fail"
-    assert site.say("n02", "cat /root/acts").split() == ["drain", "undrain", "drain"]
+    assert site.say("n02", "cat /var/tmp/acts").split() == ["drain", "undrain", "drain"]
     assert next(iter(site.marks("n02").values()))["gate"]["verdict"] == "fail"
