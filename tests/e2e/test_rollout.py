@@ -47,7 +47,7 @@ TARGET: dict[str, Any] = {
 DRIVER_PACKAGES = {"nvidia-headless-580-server-open", "nvidia-dkms-580-server-open", "nvidia-kernel-common-580-server",
                    "libnvidia-compute-580-server", "nvidia-utils-580-server"}
 # A job that ends only after the node is seen draining, and then tells in which boot it ended.
-JOB = "until [ -e /root/go ]; do sleep 0.2; done; sleep 2; cat /proc/sys/kernel/random/boot_id > /root/job-ended"
+JOB = "until [ -e /var/tmp/go ]; do sleep 0.2; done; sleep 2; cat /proc/sys/kernel/random/boot_id > /var/tmp/job-ended"
 UNITS = "/etc/systemd/system/dnf-automatic"
 TIMER = f"""printf '[Timer]\\nOnCalendar=yearly\\n[Install]\\nWantedBy=timers.target\\n' > {UNITS}.timer
 printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' > {UNITS}.service
@@ -158,15 +158,15 @@ def story(site: Site) -> Story:
 
 def canary(site: Site, story: Story) -> None:
     """Apply the canary wave while a job runs on its Slurm node; exit code 8."""
-    job = site.say(HEAD, f"sbatch --parsable -w n01 --gres=gpu:2 -o /root/job.out --wrap '{JOB}'")
+    job = site.say(HEAD, f"sbatch --parsable -w n01 --gres=gpu:2 -o /var/tmp/job.out --wrap '{JOB}'")
     wait(lambda: site.say(HEAD, f"squeue -h -j {job} -o %T") == "RUNNING", "the job runs")
     running = site.start("apply", story.bundle, "--canary")
     wait(lambda: slurm_says(site, "n01").startswith("draining") or running.poll() is not None, "n01 drains", 120)
     story.draining_with_job = slurm_says(site, "n01")
-    site.lab.exec("n01", "touch", "/root/go")
+    site.lab.exec("n01", "touch", "/var/tmp/go")
     site.finish(running, code=8)
     story.job = site.say(HEAD, f"scontrol -o show job {job}")
-    story.job_ended_in = site.say("n01", "cat /root/job-ended")
+    story.job_ended_in = site.say("n01", "cat /var/tmp/job-ended")
     story.after_canary = site.status(story.bundle)
     story.features = features(site)
     mark = fence_mark(read_bundle(story.bundle))
