@@ -13,7 +13,7 @@ from planner.model.version import version_key
 from planner.search.core.task import FIELD_BITS, Allowed, Constraint, MoveGroup, Step, Task, Value, pack
 from planner.search.judge import Judge
 from planner.search.moves import apply_changes as applied
-from planner.search.moves import changed_early, changes_of, cost_of, overtaken, sooner
+from planner.search.moves import changed_early, changes_of, cost_of, guests_of, overtaken, sooner
 from planner.search.problem import COST_ORDER, Goal, Problem, Transition
 
 StateValue = tuple[str, ...] | None         # None: not known
@@ -36,20 +36,20 @@ class _MoveSteps:
     """One move of the matrices as a group of steps."""
 
     def __init__(self, number: int, move: Move, named: _Named, problem: Problem, matrices: MatrixSet,
-                 order: Sequence[str], missing: frozenset[str]) -> None:
+                 order: Sequence[str], guests: frozenset[str]) -> None:
         place = {name: at for at, name in enumerate(named.names)}
         self.number = number
         self.move = move
         read = {*move.components, *([move.lead] if move.lead else [])}      # a lead that stays decides what follows it
         self.variables = tuple(sorted(place[c] for c in read if c in place))
         self._named, self._problem, self._matrices, self._order = named, problem, matrices, order
-        self._missing = missing
+        self._guests = guests
 
     def steps(self, values: Sequence[Value], allowed: Allowed) -> Iterator[Step]:
         """Yield what the move can make of some values of its components."""
         state = self._named.state(values, self.variables)
         names = [self._named.names[v] for v in self.variables]
-        for changes in changes_of(self.move, state, self._problem, self._matrices, self._missing):
+        for changes in changes_of(self.move, state, self._problem, self._matrices, self._guests):
             after_state = applied(state, changes, self._matrices)
             after = tuple(after_state.get(name) for name in names)
             if after == tuple(values) or not all(allowed(after[:depth]) for depth in range(1, len(after) + 1)):
@@ -195,13 +195,13 @@ def compile_task(problem: Problem, matrices: MatrixSet, judge: Judge, *, enforce
     order = (*problem.optimize, *(f for f in COST_ORDER if f not in problem.optimize))
     wrong = judge.blocking(problem.start)
     view = _View(accepted=problem.accepted, enforced=enforced, inherited=frozenset(j.key for j in wrong))
-    missing = frozenset(c for j in wrong for c in j.components if problem.start.get(c) == ())
+    guests = guests_of(problem, matrices)
     constraints: list[Constraint] = [
         _Rules(tuple(place[n] for n in scope), scope, judge, view) for scope in judge.scopes]
     extras = _Extras(named, problem, matrices, judge, order)
     wanted = {n: g for n, g in problem.goals.items() if goals is None or n in goals}
     moves = [m for m in matrices.moves if any(c in place for c in m.components)]
-    groups: list[MoveGroup] = [_MoveSteps(number, m, named, problem, matrices, order, missing)
+    groups: list[MoveGroup] = [_MoveSteps(number, m, named, problem, matrices, order, guests)
                                for number, m in enumerate(moves)]
     if at_once is not None:
         groups = [_Anything(at_once, named, problem, matrices)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from math import prod
+from operator import attrgetter
 from typing import NamedTuple
 
 from planner.check.verdict import Judgement
@@ -120,7 +121,7 @@ def _forbidden_anyway(name: str, wanted: str, problem: Problem, matrices: Matrix
         return
     judge = Judge(matrices, problem.start, frozenset(state))
     before = {j.key for j in judge.blocking(problem.start)}
-    for judgement in judge.blocking(state):
+    for judgement in sorted(judge.blocking(state), key=attrgetter("rule", "values")):
         named = judgement.names & problem.accepted or judgement.key in before
         if name in judgement.components and judgement.provenance is not None and not named:
             yield (f"{name} {wanted}", f"and where they had it: {judgement.statement}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from itertools import product
 
+from planner.matrix.conditions import holds
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Move, State
 from planner.model.version import contains, version_key
@@ -90,10 +91,10 @@ def companions(move: Move, matrices: MatrixSet) -> tuple[str, ...]:
 
 
 def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet,
-               missing: Container[str] = ()) -> Iterator[Changes]:
+               guests: Container[str] = ()) -> Iterator[Changes]:
     """Yield what a move can change in a state that knows at least the move's components (not yet judged).
 
-    ``missing`` names companions whose absence is a fault from the start: they come with their lead's next version.
+    ``guests`` names companions that may come with their lead's version although no goal names them (``guests_of``).
     """
     if len(move.components) == 1 and matrices.is_many(move.components[0]):
         yield from _set_changes(move.components[0], state, problem)
@@ -114,9 +115,9 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet,
             continue
         stays = (state.get(move.lead) or ("",))[0]
         lead_version = next((new for component, _, new in chosen if component == move.lead), stays)
-        following = _follow(followers, lead_version, state, problem, missing) if lead_version else None
-        if following is not None and (chosen or following):
-            yield (*chosen, *following)
+        for following in _follow(followers, lead_version, state, problem, guests) if lead_version else ():
+            if chosen or following:
+                yield (*chosen, *following)
 
 
 def _may_go_down(component: str, move: Move, problem: Problem) -> bool:
@@ -150,38 +151,55 @@ def _set_changes(component: str, state: State, problem: Problem) -> Iterator[Cha
             yield ((component, old, ""),)
 
 
-def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem,
-            missing: Container[str]) -> Changes | None:
-    """Return the companions' changes, or None when one of them cannot be had in the lead's version.
+def guests_of(problem: Problem, matrices: MatrixSet) -> frozenset[str]:
+    """Return the components that are not there, and that some rule about nodes like this one looks for.
 
-    One that is not there stays away, unless a goal names it or it is missed.
+    No goal asks for them, but a version that a goal asks for may need them. What no rule looks for is never of use.
     """
-    following: list[tuple[str, str, str]] = []
+    fixed = problem.start.keys() - problem.candidates.keys() - problem.goals.keys()
+    found: set[str] = set()
+    for claim in matrices.claims:
+        absent = {c for c in (*claim.if_, *claim.then, *claim.unless)
+                  if problem.start.get(c) == () and problem.candidates.get(c)}
+        if claim.severity == "error" and not absent <= found and all(
+                holds(claim.if_[c], c, problem.start, text=matrices.is_text(c)) is not False
+                for c in fixed.intersection(claim.if_)):
+            found |= absent
+    return frozenset(found)
+
+
+def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem,
+            guests: Container[str]) -> Iterator[Changes]:
+    """Yield the companions' changes; none where one that must follow cannot be had in the lead's version.
+
+    One that is not there comes where a goal names it, may come or stay away where it is a guest, and else stays away.
+    """
+    options: list[list[tuple[tuple[str, str, str], ...]]] = []
     for component in followers:
         values = state.get(component, ())
-        wanted = component in problem.goals or component in missing
         if values and version_key(values[0]) == version_key(lead_version):
             continue
-        if not values and not (wanted and component in state):
+        wanted, may_come = component in problem.goals, component in guests
+        if not values and not ((wanted or may_come) and component in state):
             continue
         offered = problem.candidates.get(component, ())
         match = next((v for v in offered if version_key(v) == version_key(lead_version)), None)
-        if match is None:
-            return None
-        following.append((component, values[0] if values else "", match))
-    return tuple(following)
+        stays: list[tuple[tuple[str, str, str], ...]] = [] if values or wanted else [()]
+        options.append([*stays, *([((component, values[0] if values else "", match),)] if match else [])])
+    for choice in product(*options):
+        yield tuple(change for changes in choice for change in changes)
 
 
 def cost_of(move: Move, changes: Changes, problem: Problem) -> dict[str, int]:
     """Return what a step costs by itself, whatever the rest of the state is.
 
-    What no goal names stays in its branch where that is enough: nobody asked for more than that.
+    What no goal names stays in its branch, or away, where that is enough: nobody asked for more than that.
     """
     age = sum(
         [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,))].index(new)
         for c, _, new in changes
         if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
     )
-    strayed = sum(bool(old and new) and old.split(".")[0] != new.split(".")[0]
+    strayed = sum(bool(new) and old.split(".")[0] != new.split(".")[0]
                   for c, old, new in changes if c not in problem.goals)
     return {"reboots": int(move.disruption == "reboot"), "steps": 1, "minutes": move.minutes, "age": age + strayed}

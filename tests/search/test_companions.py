@@ -47,6 +47,15 @@ def test_a_companion_that_is_missed_comes_in_the_version_of_its_lead(engine: str
     assert changes(path({"engine": (engine,), "twin": ()}, {"engine": "2"}, NEEDED)) == expected
 
 
+def test_a_companion_that_only_the_new_version_needs_comes_with_it() -> None:
+    """Nothing is wrong at the start; a step that left it away would be refused."""
+    needs = claim("three-needs-a-twin", {"engine": "3"}, {"twin": "present"})
+    assert changes(path({"engine": ("1",), "twin": ()}, {"engine": "3"}, needs)) == [("engine", "1", "3"),
+                                                                                      ("twin", "", "3")]
+    elsewhere = claim("three-needs-a-twin", {"engine": "3", "arch": "y"}, {"twin": "present"})
+    assert changes(path({"engine": ("1",), "twin": ()}, {"engine": "3"}, elsewhere)) == [("engine", "1", "3")]
+
+
 def test_a_companion_that_is_wanted_comes_though_no_rule_asks_for_it() -> None:
     assert changes(path({"engine": ("2",), "twin": ()}, {"twin": "2"})) == [("twin", "", "2")]
 

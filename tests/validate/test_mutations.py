@@ -192,7 +192,7 @@ def test_a_search_that_leaves_companions_behind_is_caught(monkeypatch: pytest.Mo
     """The driver moves without its fabric manager; the rules that would object are lost, too."""
     monkeypatch.setattr(compiler._Rules, "blocks", lambda *_: False)
     monkeypatch.setattr(compiler._Rules, "blocks_goal", lambda *_: False)
-    monkeypatch.setattr(moves, "_follow", lambda *_: ())
+    monkeypatch.setattr(moves, "_follow", lambda *_: iter([()]))
     with pytest.raises(BundleError) as caught:
         plan_again("04-dnf")
     assert any("fabric" in line for line in caught.value.diagnostics[0].why)
