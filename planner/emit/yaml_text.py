@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
+from yaml.emitter import ScalarAnalysis
 
 YAML_WIDTH = 120
+# Most texts of a bundle are names and versions: what PyYAML finds out about such a word sign by sign is known.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Unsafe(str):
@@ -45,6 +48,21 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return not isinstance(data, Shared)
+
+    def analyze_scalar(self, scalar: str) -> ScalarAnalysis:
+        """Return what PyYAML returns, for a word without looking at every sign."""
+        if _WORD.fullmatch(scalar) is None:
+            return super().analyze_scalar(scalar)
+        return ScalarAnalysis(scalar=scalar, empty=False, multiline=False, allow_flow_plain=True,
+                              allow_block_plain=True, allow_single_quoted=True, allow_double_quoted=True,
+                              allow_block=True)
+
+    def write_plain(self, text: str, split: bool = True) -> None:
+        """Write what PyYAML writes; a word has no place where it could be broken."""
+        if self.root_context or _WORD.fullmatch(text) is None:
+            super().write_plain(text, split)
+        else:
+            self.write_indicator(text, True)
 
 
 _Dumper.add_representer(Shared, lambda dumper, items: dumper.represent_list(items))
