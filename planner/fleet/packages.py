@@ -241,7 +241,20 @@ def resolve_install(
     before = owner_set(component, facts, state, matrices)
     tries = [_pinned(s, version, facts, matrices, before, cuda_major, installed) for s in usable]
     best = sorted(tries, key=lambda plan: (isinstance(plan, Unresolvable), bool(getattr(plan, "packages", ()))))
-    return best[0]      # else the reason of a set that misses no package: the others are names of other versions
+    # Else the reason of a set that misses no package: the others are names of other versions.
+    return best[0] if isinstance(best[0], Unresolvable) else _overlaid(usable, version, facts) or best[0]
+
+
+def _overlaid(usable: Iterable[PackageSet], version: str, facts: FactSet) -> Unresolvable | None:
+    """Return why packages must not come: they would be unpacked over what an archive or a runfile left there."""
+    for package_set in usable:
+        names = [fill(t, version, "") for t in (*package_set.install, *package_set.optional, *package_set.sweep)]
+        taken = {fill(place, version, "") for place in package_set.default_links.values()}
+        taken &= {t.path for t in own_toolkits(facts)}
+        if taken and not any(matches(n, name) for n in facts.packages for name in names):
+            return Unresolvable(f"{min(taken)} is taken: no package brought what lies there (an archive or a runfile "
+                                "did), so move it away by hand and discover again")
+    return None
 
 
 def default_major(facts: FactSet) -> str:

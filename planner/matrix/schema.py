@@ -48,6 +48,7 @@ class Component(Document):
     title: str
     role: Literal["component", "attribute"] = "component"
     many: bool = False                # several values side by side (toolkits)
+    slot_parts: int = 0               # leading numbers that name a place: of one place the new value replaces; 0: all
     values: Literal["version", "text"] = "version"
     equal_in_job: bool = False        # must be equal on all nodes of one job
     owner: Slug | None = None         # attribute that says who owns it; only package managers' components are moved

@@ -88,7 +88,9 @@ def tell_lost_defaults(listed: StepList, goal: State, node: Node, want: Want, ma
         _, now = _default_of(component, node, matrices)
         last = max((i for i, s in enumerate(steps) for c in s.changes if c.component == component and c.from_ in now),
                    default=None)
-        if not isinstance(wanted, ToolkitWant) or wanted.default or last is None or set(now) <= set(goal[component]):
+        places = {matrices.slot_of(component, v) for v in goal.get(component, ())}
+        if not isinstance(wanted, ToolkitWant) or wanted.default or last is None or \
+                places.issuperset(matrices.slot_of(component, v) for v in now):
             continue
         told = (f"the default link leads to {component} {now[0]}, which goes, and the target names no other: the link "
                 f"then leads nowhere unless the packages turn it - want {component} with a default")

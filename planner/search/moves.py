@@ -97,7 +97,7 @@ def changes_of(move: Move, state: State, problem: Problem, matrices: MatrixSet,
     ``guests`` names companions that may come with their lead's version although no goal names them (``guests_of``).
     """
     if len(move.components) == 1 and matrices.is_many(move.components[0]):
-        yield from _set_changes(move.components[0], state, problem)
+        yield from _set_changes(move, state, problem, matrices)
         return
     followers = companions(move, matrices)
     free = [c for c in move.components if c not in followers]
@@ -139,13 +139,19 @@ def _single_changes(
             yield component, old, new
 
 
-def _set_changes(component: str, state: State, problem: Problem) -> Iterator[Changes]:
+def _set_changes(move: Move, state: State, problem: Problem, matrices: MatrixSet) -> Iterator[Changes]:
+    """Yield what comes beside the values of a component or in the place of one of the same slot, and what leaves."""
+    component = move.components[0]
     values = state.get(component, ())
     goal = problem.goals.get(component, Goal(component=component))
     for new in problem.candidates.get(component, ()):
         wanted = [p for p in goal.present if contains(p, new)]
-        if new not in values and any(not any(contains(p, v) for v in values) for p in wanted):
-            yield ((component, "", new),)
+        if new in values or not any(not any(contains(p, v) for v in values) for p in wanted):
+            continue
+        slot = matrices.slot_of(component, new)
+        before = next((v for v in values if matrices.slot_of(component, v) == slot), "")
+        if not before or move.downgrade or version_key(new) > version_key(before):
+            yield ((component, before, new),)
     for old in values:
         if any(contains(a, old) for a in goal.absent):
             yield ((component, old, ""),)

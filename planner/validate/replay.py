@@ -120,6 +120,8 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
             state[change.component] = _sorted(state[change.component])
 
 
+        yield from (f"{change.component} {change.to} takes the place of {value}, which is said to stay"
+                    for value in rules.displaced(change.component, change.to or "", kept))
 def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
     ordered: list[str] = []
     for value in values:
