@@ -32,7 +32,8 @@ def stand_in_version(version: str, manager: str) -> str:
 
 def manager_of(cohort: Cohort) -> Manager:
     """Return the package manager of a cohort's nodes."""
-    return "dnf" if any(step.packages.manager == "dnf" for step in cohort.steps) else "apt"
+    managers = {*(step.packages.manager for step in cohort.steps), *cohort.start.get("os_family", ())}
+    return "dnf" if "dnf" in managers else "apt"
 
 
 def choose_nodes(plan: Plan, most: int) -> tuple[str, ...]:

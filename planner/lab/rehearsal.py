@@ -95,8 +95,9 @@ def _spec(name: str, cohort: Cohort) -> NodeSpec:
     os_id, _, os_version = (cohort.start.get("os") or ("",))[0].partition("-")
     release = {"ID": os_id, "VERSION_ID": os_version,
                "PRETTY_NAME": f"Stand-in for {os_id} {os_version} (planner lab, Debian userland)"}
+    # While libraries and module do not fit, NVML answers nobody: such a node's GPUs are not known before its reboot.
     return NodeSpec(
-        name=name, manager=manager, gpus=len(cohort.gpu_names),
+        name=name, manager=manager, gpus=len(cohort.gpu_names) or int(_loads(cohort)),
         gpu_name=(cohort.gpu_names or ("",))[0].replace(" (stand-in)", ""),
         compute_capability=(cohort.start.get("compute_capability") or ("9.0",))[-1],
         nvswitch=cohort.start.get("nvswitch") == ("yes",),
@@ -104,6 +105,16 @@ def _spec(name: str, cohort: Cohort) -> NodeSpec:
         kernel=(cohort.start.get("kernel") or ("",))[0],
         os_release=release if os_id and os_version else {},
     )
+
+
+def still_loaded(plan: Plan, names: Mapping[str, str]) -> dict[str, str]:
+    """Return, for lab nodes whose own reboot is a step, the driver version that is loaded although another is there."""
+    return {lab: change.from_ for lab, real in names.items() for cohort in plan.cohorts if real in cohort.nodes
+            for step in cohort.steps for change in step.changes if change.component in FOLLOWS_AFTER_REBOOT}
+
+
+def _loads(cohort: Cohort) -> bool:
+    return any(change.component in FOLLOWS_AFTER_REBOOT for step in cohort.steps for change in step.changes)
 
 
 def missed_goals(cohort: Cohort, found: State) -> tuple[str, ...]:

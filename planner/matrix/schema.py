@@ -57,6 +57,7 @@ class Component(Document):
     options: tuple[str, ...] = ()     # texts that it may be; empty: any
     origin_of: Slug | None = None     # component whose packages' publisher it tells (``PackageSet.origins``)
     default_of: Slug | None = None    # side-by-side component of which it is the version that the default link leads to
+    loaded_of: Slug | None = None     # component of which it is what runs: the installed version does after a reboot
     asked: bool = False               # part of a node's state only where a target names it
     releases_of: Slug | None = None   # component whose releases are this one's, too
     description: str = ""
@@ -115,8 +116,9 @@ class Move(Document):
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
     minutes: int = Field(ge=0, le=MOVE_MINUTES_MAX)
     downgrade: bool = False
-    # handover: people, or their own automation, do it; links: the default link of what is there is turned
-    act: Literal["packages", "handover", "links"] = "packages"
+    # handover: people, or their own automation, do it; links: the default link of what is there is turned; boot: what is
+    # installed is loaded
+    act: Literal["packages", "handover", "links", "boot"] = "packages"
     when: dict[Slug, Condition] = Field(default_factory=dict)   # of a node at the start: others have no such move
     unfit: tuple[Unfit, ...] = ()
     instructions: tuple[str, ...] = ()

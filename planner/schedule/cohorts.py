@@ -28,6 +28,7 @@ from planner.schedule.ending import (
 )
 from planner.schedule.handover import moves_for
 from planner.schedule.limits import shown
+from planner.schedule.pending import load_installed
 from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
 from planner.schedule.problems import (
     Offers,
@@ -274,15 +275,18 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
     turned = turn_default_links(listed.steps, path.states[-1], node, group.want, everything)
     if turned.failure:
         return Refusal(code="no-default", goals=(), why=(turned.failure,), sources=(), nearest=())
-    listed = tell_lost_defaults(turned.added_to(listed), path.states[-1], node, group.want, everything)
+    pending = load_installed(listed.steps, path.states[0], group.want, everything)
+    listed = pending.before_all(turned.added_to(listed))
+    listed = tell_lost_defaults(listed, path.states[-1], node, group.want, everything)
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
-        nodes=tuple(n.name for n in group.nodes), start=_plain({**path.states[0], **turned.before}),
-        goal=_plain({**path.states[-1], **turned.after}),
+        nodes=tuple(n.name for n in group.nodes),
+        start=_plain({**path.states[0], **turned.before, **pending.before}),
+        goal=_plain({**path.states[-1], **turned.after, **pending.after}),
         installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
-        inherited=_inherited(problem, matrices), cost=_cost(path, turned.steps),
+        inherited=_inherited(problem, matrices), cost=_cost(path, (*pending.steps, *turned.steps)),
         warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
@@ -299,7 +303,8 @@ def _plain(state: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 
 def _cost(path: Path, more: Sequence[Step]) -> dict[str, int]:
     cost = {name: path.cost.get(name, 0) for name in ("reboots", "risks", "steps", "minutes")}
-    return {**cost, "steps": cost["steps"] + len(more), "minutes": cost["minutes"] + sum(s.minutes for s in more),
+    return {**cost, "steps": cost["steps"] + len(more), "reboots": cost["reboots"] + sum(
+        s.disruption == "reboot" for s in more), "minutes": cost["minutes"] + sum(s.minutes for s in more),
             "drains": int(bool(path.transitions or more))}
 
 

@@ -11,6 +11,7 @@ from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
 from planner.validate.awaited import out_of_turn
 from planner.validate.handover import legal_move, told_by_hand
+from planner.validate.loaded import not_loaded
 from planner.validate.mixing import misfenced
 from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
 from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost
@@ -21,10 +22,11 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
 
     Checked for each cohort: steps change what they say from what is there; every intermediate state breaks nothing
     that the start did not break (accepted names apart), on the way back as well; the last state breaks nothing; the
-    target's wishes for every pool of the cohort are met, default links included; each step names the packages it
-    changes; what needs a reboot reboots; minutes and costs are those of the moves; the way back returns to the start,
-    and only what boots or is handed over goes back by hand. For the fleet: the windows in which communication domains
-    are mixed are those that the schedule comes to, and what waits for other nodes begins behind them.
+    target's wishes for every pool of the cohort are met, default links included, and what is wanted runs; each step
+    names the packages it changes; what needs a reboot reboots; minutes and costs are those of the moves; the way back
+    returns to the start, and only what boots or is handed over goes back by hand. For the fleet: the windows in which
+    communication domains are mixed are those that the schedule comes to, and what waits for other nodes begins behind
+    them.
     """
     rules = Rules(matrices)
     accepted = {a.risk for a in target.accept}
@@ -36,6 +38,7 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
             want = {**target.want, **(own.want if own else {})}
             found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal, rules)]
             found += [f"{cohort.id}, pool {pool}: {text}" for text in mislinked(cohort, want, rules)]
+            found += [f"{cohort.id}, pool {pool}: {text}" for text in not_loaded(cohort, want, rules)]
     listed = [n for c in plan.cohorts for n in c.nodes]
     if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
         found.append("cohorts and nodes of the plan do not match")
@@ -71,7 +74,9 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
     yield from misstated_cost(cohort, states, rules, accepted)
     yield from (f"way back, {text}" for text in _replay_back(cohort, state, rules, accepted))
-    if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.start.items() if v}:
+    loaded = {name for name, said in rules.components.items() if said.get("loaded_of")}     # no reboot brings it back
+    if {k: v for k, v in state.items() if v and k not in loaded} != {
+            k: v for k, v in cohort.start.items() if v and k not in loaded}:
         yield "the way back does not lead to the start"
 
 
@@ -101,11 +106,11 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         yield f"{step.minutes} minutes, but the move {step.move} takes {move['minutes']}"
     if step.disruption == "reboot" and not step.quick_gate:
         yield "reboots without a gate after it"
-    links = move.get("act") == "links"
-    if not step.packages.install and not step.packages.remove and not by_hand and not step.handover and not links:
+    bare = move.get("act") in ("links", "boot")
+    if not step.packages.install and not step.packages.remove and not by_hand and not step.handover and not bare:
         yield "names no package"
-    if links and (step.packages.install or step.packages.remove or step.handover):
-        yield "turns links, and nothing else is its business"
+    if bare and (step.packages.install or step.packages.remove or step.handover):
+        yield f"has packages or instructions, and the move {step.move} has none"
     for change in step.changes:
         if change.component not in move["components"]:
             yield f"{change.component} is not moved by {step.move}"

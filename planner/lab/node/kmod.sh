@@ -71,6 +71,16 @@ list() {
   done
 }
 
+still() { # VERSION: what an upgrade without a reboot leaves - other packages, and the modules of before in use
+  old=$(cat "$loaded/nvidia")
+  for entry in "$loaded"/*; do
+    echo "$1" > "$entry"
+    echo "$1" > "/sys/module/$(basename "$entry")/version"
+  done
+  told=$(sed "s/ $old / $1 /" /proc/driver/nvidia/version)
+  echo "$told" > /proc/driver/nvidia/version
+}
+
 info() {
   release=$(uname -r) field='' name=''
   while [ $# -gt 0 ]; do
@@ -108,6 +118,7 @@ case $(basename "$0") in
   modinfo) info "$@";;
   depmod|insmod) exit 0;;
   kmod)   # at boot: what udev and modules-load.d would do
+    [ "${1:-}" != still ] || { still "$2"; exit; }
     [ -z "$(module_file "$(uname -r)" nvidia)" ] || { load nvidia && load nvidia_uvm; }
     exit 0;;
 esac
