@@ -40,12 +40,16 @@ def moves_for(state: State, goals: Mapping[str, Goal], matrices: MatrixSet) -> M
     carried = {name: c.carrier for name, c in matrices.components.items() if c.carrier}
     turning = {name for name in carried if name in goals and not goals[name].met_by(state.get(name, ()))}
     carriers = {carried[name] for name in turning}
-    kept = tuple(
+    fitting = tuple(
         move for move in matrices.moves
-        if holds_all(move.when, state, matrices) and not (move.act == "packages" and _foreign(move, state, matrices))
-        and turning.issuperset(carried.keys() & set(move.components))
+        if holds_all(move.when, state, matrices) and turning.issuperset(carried.keys() & set(move.components))
         and (move.act == "packages" or set(move.components) & set(goals))
         and not (carriers & set(move.components) and not turning & set(move.components)))
+    mine = {m.name: not (m.act == "packages" and _foreign(m, state, matrices)) for m in fitting}
+    moved = {component for m in fitting if mine[m.name] for component in m.components}
+    # What is nobody's to make still tells why, better than that somebody else owns what it changes.
+    kept = tuple(m for m in fitting
+                 if mine[m.name] or (moved.isdisjoint(m.components) and _unfit(m, state, matrices)))
     return matrices if len(kept) == len(matrices.moves) else matrices.with_moves(kept)
 
 
