@@ -42,7 +42,7 @@ from planner.schedule.problems import (
     widened,
 )
 from planner.schedule.refuse import Stuck, refuse, want_of
-from planner.schedule.steps import build_steps, with_links_back
+from planner.schedule.steps import build_steps, kept_values, with_links_back
 from planner.search.core.task import SearchLimitError
 from planner.search.explain import Refusal
 from planner.search.nearest import Trial
@@ -278,6 +278,7 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
     pending = load_installed(listed.steps, path.states[0], group.want, everything)
     listed = pending.before_all(turned.added_to(listed))
     listed = tell_lost_defaults(listed, path.states[-1], node, group.want, everything)
+    kept, running = kept_values(node, everything), _running(path.states[-1], listed.steps)
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
         nodes=tuple(n.name for n in group.nodes),
@@ -287,7 +288,7 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
         inherited=_inherited(problem, matrices), cost=_cost(path, (*pending.steps, *turned.steps)),
-        warnings=known_problems(path.states[0], _running(path.states[-1], listed.steps), matrices),
+        warnings=known_problems({**kept, **path.states[0]}, {**kept, **running}, matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
     # Not of its nodes: one that leaves or joins changes nothing for the others.

@@ -18,6 +18,7 @@ from planner.fleet.packages import (
     resolve_install,
     resolve_remove,
 )
+from planner.fleet.state import service_versions
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, State
@@ -134,10 +135,16 @@ def _asked_for(transition: Transition, want: Want, matrices: MatrixSet) -> bool:
 
 
 def kept_values(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
-    """Return what no step moves and no path is searched by, and what notes on steps may ask for all the same."""
+    """Return what no step moves and no path is searched by, and what notes on steps may ask for all the same.
+
+    Services that carry the version of something else are left out: they follow its packages.
+    """
     found: dict[str, tuple[str, ...]] = {
         name: (text,) for name, text in sorted(node.facts.container_runtimes.items())
         if name in matrices.components and text[:1].isdecimal()}
+    tied = {component for group in matrices.lockstep for component in group.components}
+    found |= {name: versions for name, versions in service_versions(node.facts).items()
+              if name in matrices.components and name not in tied and name not in node.state}
     if any(gpu.mig_enabled for gpu in node.facts.gpus):
         found["mig"] = ("yes",)
     return found

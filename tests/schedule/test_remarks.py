@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from planner.facts.schema import FactSet, GpuFacts
+from planner.facts.schema import FactSet, GpuFacts, ServiceFacts
 from planner.report.plan_view import PlanView
 from planner.schedule.plan import Plan
-from tests.schedule.machines import NEW, plan_for, target, ubuntu
+from tests.schedule.machines import NEW, OLD, plan_for, target, ubuntu
 
 CONTAINER_TOOLKIT = "1.19.1"
 
@@ -46,3 +46,23 @@ def test_remarks_stand_in_the_terminal_once() -> None:
     at = lines.index("Remarks on steps")
     assert lines[at + 1].startswith(f"  {plan.cohorts[0].id} s1: MIG instances do not outlive a reboot")
     assert sum("MIG instances" in line for line in lines) == 1
+
+
+def board(services: dict[str, ServiceFacts], model: str = "NVIDIA B200") -> FactSet:
+    """Return a machine with NVSwitches and Fabric Manager."""
+    fabric = {f"nvidia-fabricmanager-{v.split('.')[0]}": f"{v}-1" for v in (OLD, NEW)}
+    installed = dict(list(fabric.items())[:1])
+    facts = ubuntu(flavour="open", model=model, capability="10.0", nvswitch=True, packages=installed,
+                   fabric_manager=ServiceFacts(version=f"{OLD}-1", active=True), services=services)
+    return facts.model_copy(update={"available": {**(facts.available or {}), **{n: (v,) for n, v in fabric.items()}}})
+
+
+@pytest.mark.parametrize(("facts", "told"), [
+    (board({"nvlsm": ServiceFacts()}), True), (board({"nvlsm": ServiceFacts(version="2025.06.6-1")}), False),
+    (board({}), False), (board({"nvlsm": ServiceFacts()}, "NVIDIA H200"), False),
+])
+def test_a_board_whose_fabric_manager_cannot_start_is_told(facts: FactSet, told: bool) -> None:
+    plan = plan_for(facts, target(driver=NEW))
+    assert any("NVLink subnet manager" in r for r in remarks(plan)) is told
+    known = {w.claim for cohort in plan.cohorts for w in cohort.warnings}
+    assert ("nvlink5-boards-need-nvlsm" in known) is told
