@@ -108,13 +108,13 @@ class Rules:
         """Tell whether several values of a component live side by side."""
         return bool(self.components.get(component, {}).get("many", False))
 
-    def text(self, component: str) -> bool:
     def displaced(self, component: str, version: str, beside: Iterable[str]) -> list[str]:
         """Return the values that a new one takes the place of: those with the same leading numbers."""
         parts = self.components.get(component, {}).get("slot_parts")
         numbers = re.findall(r"\d+", version)[:parts]
         return [v for v in beside if parts and numbers and re.findall(r"\d+", v)[:parts] == numbers]
 
+    def text(self, component: str) -> bool:
         """Tell whether a component's values are words, not versions."""
         return bool(self.components.get(component, {}).get("values", "version") == "text")
 
