@@ -116,8 +116,8 @@ class Move(Document):
     disruption: Literal["none", "restart", "drain", "module-reload", "reboot"]
     minutes: int = Field(ge=0, le=MOVE_MINUTES_MAX)
     downgrade: bool = False
-    # handover: people, or their own automation, do it; links: the default link of what is there is turned; boot: what is
-    # installed is loaded
+    # handover: people, or their own automation, do it; links: the default link of what is there is turned;
+    # boot: what is installed is loaded
     act: Literal["packages", "handover", "links", "boot"] = "packages"
     when: dict[Slug, Condition] = Field(default_factory=dict)   # of a node at the start: others have no such move
     unfit: tuple[Unfit, ...] = ()
