@@ -14,7 +14,9 @@ import pytest
 from planner.emit.assets import load_assets
 from planner.emit.render import render_bundle
 from planner.emit.write import read_bundle, write_bundle
+from planner.facts.schema import DriverFacts
 from planner.lab import registry
+from tests.schedule.machines import NEW, OLD, ubuntu, write
 
 pytestmark = pytest.mark.lab
 
@@ -90,6 +92,21 @@ def test_a_sound_bundle_passes_on_lab_nodes_in_the_state_of_the_fleet(tmp_path: 
     assert CHANGE in found["assets"]
     assert labs_of_rehearsals() == []
     planner(tmp_path, "show", bundle, code=0)                  # the report does not count as a change of the bundle
+
+
+@pytest.mark.usefixtures("lab_machine")
+def test_a_node_that_was_upgraded_behind_its_back_is_rebooted_and_proved(tmp_path: Path) -> None:
+    """Libraries of one driver, the module of another: NVML answers nobody, so its GPUs are not known before."""
+    driver = DriverFacts(loaded=OLD, on_disk=NEW, userspace=NEW, package=f"{NEW}-0ubuntu0.22.04.1", owner="apt",
+                         flavour="open", nvml_error="Driver/library version mismatch")
+    write(tmp_path, ubuntu(version=NEW, flavour="open", driver=driver, gpus=(), nvswitch=None))
+    (tmp_path / "target.yml").write_text(TARGET.replace("DRIVER", NEW) + "select: [n1]\n", encoding="utf-8")
+    planner(tmp_path, "plan", "--facts", "facts.json", "--target", "target.yml", "--out", "bundle", code=0)
+    told = planner(tmp_path, "rehearse", tmp_path / "bundle", code=0)
+    assert "rehearsal passed in" in told.stdout
+    found = report(tmp_path / "bundle")
+    (node,) = found["nodes"]
+    assert (node["state"], node["gate"], node["boots"], node["missed"]) == ("done", "pass", 1, [])
 
 
 @pytest.mark.usefixtures("lab_machine")
