@@ -136,7 +136,10 @@ def approve(bundle: Path, state: str, simulate: str, because: str, wave: str) ->
 @_simulate
 @_because
 def retry(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, because: str) -> int:
-    """Let failed, lost, held or skipped nodes try again; only a new passing gate makes them done."""
+    """Let failed, lost, held or skipped nodes try again; only a new passing gate makes them done.
+
+    Of a node that a failed pair blames the same pair is tried again.
+    """
     from planner.execute.states import Event
 
     _move(bundle, nodes, state, simulate, because, Event.RETRY, "will try again")
@@ -218,12 +221,27 @@ def _move(bundle: Path, nodes: tuple[str, ...], state: str, simulate: str, becau
     with open_rollout(bundle, state, simulate=simulate, must_exist=True) as rollout:
         while True:
             now = rollout.state()
-            meant = movable(rollout.plan, now, nodes, event, rollout.spelled)
-            entries = [{"kind": "node", "node": n, "wave": now.nodes[n].wave, "batch": now.nodes[n].batch,
+            pairs = _blamed(now, nodes) if event.value == "retry" else {}
+            others = tuple(n for n in nodes if n not in pairs)
+            meant = movable(rollout.plan, now, others, event, rollout.spelled)
+            entries = [{"kind": "pair-retry", "wave": wave, "data": {"domain": domain, "reason": because,
+                                                                     "by": _person()}}
+                       for wave, domain in sorted(set(pairs.values()))]
+            entries += [{"kind": "node", "node": n, "wave": now.nodes[n].wave, "batch": now.nodes[n].batch,
                         "data": {"event": event.value, "reason": because, "by": _person()}} for n in meant]
             try:
                 _append(rollout, *entries, after=now.seq)
             except Conflict:
                 continue
-            sys.stderr.write(f"{', '.join(meant)} {words}; go on with: planner resume {rollout.spelled}\n")
+            told = [f"{', '.join(meant)} {words}"] if meant else []
+            told += [f"the pair of {name} will be tried again" for name in pairs]
+            sys.stderr.write(f"{'; '.join(told)}; go on with: planner resume {rollout.spelled}\n")
             return
+
+
+def _blamed(state: Any, nodes: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Return those of some nodes that a failed pair blames -> its wave and communication domain."""
+    from planner.execute.pairing import blaming
+
+    found = ((name, blaming(state.pairs, state.approved, name)) for name in dict.fromkeys(nodes))
+    return {name: (verdict[1], verdict[0].domain) for name, verdict in found if verdict is not None}

@@ -54,8 +54,9 @@ def outcome_error(rollout: Rollout, outcome: Outcome) -> PlannerError:
         "approval": f"look at the evidence, then: planner approve {bundle} && planner resume {bundle}",
         "wave-slower": f"look for what slows it (planner gate compare); if it may be so: planner approve {bundle} && "
                        f"planner resume {bundle}; else: planner abort {bundle}",
-        "pair-failed": f"look at the reports (planner status {bundle} -o json) and at the network; if it may be so: "
-                       f"{go_on}; else: planner abort {bundle}",
+        "pair-failed": f"look at the reports (planner status {bundle} -o json) and at the network; mend that, then: "
+                       f"planner retry {bundle} {shown} && planner resume {bundle} (the pair is tried again); if it "
+                       f"may be so: {go_on}; else: planner abort {bundle}",
         "pair-unclear": f"mend that, then: planner resume {bundle} (it is tried again); or go on without: {go_on}",
         "pair-lost": f"bring {shown} back, then: planner resume {bundle} (the same pair is done again, and given "
                      f"back); or see to them by hand and go on: {go_on}",

@@ -16,6 +16,7 @@ from planner.gates.verdicts import GateResult
 
 GOOD, BAD, UNCLEAR = "good", "bad", "unclear"
 CALL = "pair"
+RETRY = "pair-retry"               # a person's word: the failed series is done again
 WORDS_CHARS = 600
 
 Pair = tuple[str, str]
@@ -65,6 +66,8 @@ class Pairs:
     tried: tuple[Tried, ...] = ()
     judged: Mapping[Key, Judged] = field(default_factory=dict)
     since: Mapping[Key, int] = field(default_factory=dict)      # how many were tried before the series at hand
+    first: Mapping[Key, Pair] = field(default_factory=dict)     # of the series that was judged last
+    again: frozenset[Key] = frozenset()                         # a person asked for that series once more
     open: Open | None = None
 
     def asking(self, wave: str) -> bool:
@@ -89,7 +92,13 @@ def take(pairs: Pairs, kind: str, wave: str, data: Mapping[str, Any], approved: 
         found = Judged(domain=domain, outcome=str(data.get("outcome", UNCLEAR)), words=str(data.get("reason", "")),
                        nodes=tuple(map(str, data.get("nodes", ()))))
         key = (wave, domain)
-        return replace(pairs, judged={**pairs.judged, key: found}, since={**pairs.since, key: len(pairs.tried)})
+        series = _series(pairs, key)
+        first = {**pairs.first, key: series[0].pair} if series else pairs.first
+        return replace(pairs, judged={**pairs.judged, key: found}, since={**pairs.since, key: len(pairs.tried)},
+                       first=first, again=pairs.again - {key})
+    if kind == RETRY:
+        key = (wave, domain)
+        return replace(pairs, judged={k: v for k, v in pairs.judged.items() if k != key}, again=pairs.again | {key})
     if kind == "run-started":       # what was unclear, and nobody let pass, is tried again
         left = pairs.open
         judged = {key: each for key, each in pairs.judged.items() if each.outcome != UNCLEAR or key[0] in approved}
@@ -124,10 +133,10 @@ def next_duty(pairs: Pairs, wave: str, domains: Mapping[str, tuple[Sequence[str]
         key = (wave, domain)
         if key in pairs.judged:
             continue
-        series = [each.attempt for each in pairs.tried[pairs.since.get(key, 0):]
-                  if (each.wave, each.domain) == key]
+        series = _series(pairs, key)
         if not series:
-            first = pairing(upgraded, waiting, [each.attempt for each in pairs.tried])
+            first = _once_more(pairs, key, upgraded, waiting) or pairing(
+                upgraded, waiting, [each.attempt for each in pairs.tried])
             if first is not None:
                 return Try(domain=domain, pair=first)
             continue
@@ -140,6 +149,24 @@ def next_duty(pairs: Pairs, wave: str, domains: Mapping[str, tuple[Sequence[str]
             return Try(domain=domain, pair=(str(found[0]), str(found[1])))
         return _judged(domain, cast("Sequence[GateResult]", found))
     return None
+
+
+def _series(pairs: Pairs, key: Key) -> list[Attempt]:
+    """Return the attempts of a wave's domain since its last verdict."""
+    return [each.attempt for each in pairs.tried[pairs.since.get(key, 0):] if (each.wave, each.domain) == key]
+
+
+def _once_more(pairs: Pairs, key: Key, upgraded: Sequence[str], waiting: Sequence[str]) -> Pair | None:
+    """Return the pair with which a failed series began, where a person asked for it again and both are there."""
+    pair = pairs.first.get(key) if key in pairs.again else None
+    return pair if pair is not None and pair[0] in upgraded and pair[1] in waiting else None
+
+
+def blaming(pairs: Pairs, approved: Iterable[str], node: str) -> tuple[Judged, str] | None:
+    """Return the failed verdict that names a node and that nobody has let pass, and its wave; None without any."""
+    let_pass = frozenset(approved)
+    return next(((judged, wave) for (wave, _), judged in sorted(pairs.judged.items()) if judged.outcome == BAD
+                 and node in judged.nodes and wave not in let_pass), None)
 
 
 def _judged(domain: str, results: Sequence[GateResult]) -> Judged:

@@ -278,7 +278,7 @@ def _call_ended(state: RolloutState, entry: Entry, nodes: dict[str, NodeStatus])
 _NODE_FACTS: Final[Mapping[str, Callable[[NodeStatus, Entry], NodeStatus]]] = {
     "phase": _phase, "gate": _gate, "canary": _canary, "baseline": _baseline, "lease-released": _released,
 }
-_PAIR_FACTS: Final = frozenset({"run-started", "call-started", "pair", "pair-lost", "pairs-judged"})
+_PAIR_FACTS: Final = frozenset({"run-started", "call-started", "pair", "pair-lost", "pairs-judged", "pair-retry"})
 _ROLLOUT_FACTS: Final[Mapping[str, Callable[[RolloutState, Entry, dict[str, NodeStatus]], RolloutState]]] = {
     "rollout-opened": lambda state, entry, nodes: replace(state, opened=True),
     "run-started": _run_started,

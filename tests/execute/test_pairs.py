@@ -15,6 +15,7 @@ from planner.execute.calls import Setting, build_request
 from planner.execute.decide import Act, mixed_after
 from planner.execute.interrupts import Interrupts
 from planner.execute.pair_call import PairListener, judge_reports, pair_entry, pair_variables
+from planner.execute.pairing import blaming
 from planner.execute.states import Event, NodeState
 from planner.runner.port import HostEvent, HostOutcome, RunResult
 from planner.runner.scripted import Fault, ScriptedRunner, SimulatedCrash
@@ -308,3 +309,30 @@ def test_whatever_happens_to_pairs_the_rollout_can_be_brought_to_its_end(tmp_pat
             world.say("approved", wave=next(w for w in ("w4", "w3", "w2", "w1") if world.state().pairs.asking(w)
                                             and w not in world.state().approved), data={"by": "anna"})
     assert world.at_goal()
+
+
+def test_what_was_mended_is_tried_again_with_the_same_pair(tmp_path: Path) -> None:
+    """The partner that was blamed is the one that has to show that it works, though others were tried less."""
+    world = World(plan(batches=(1, 1, 1, 1)), tmp_path, faults=(bad("n4", "n0"),))
+    assert (world.run().kind, tried(world)[-1]) == ("pair-failed", ("n0", "n3", "OK"))
+    before = len(tried(world))
+    world.say("pair-retry", wave="w1", data={"domain": "ib", "by": "anna"})
+    assert world.run().kind == "pair-failed", "not mended"
+    assert tried(world)[before:] == [("n0", "n4", "NCCL_HANG"), ("n0", "n3", "OK")]
+    world.faults = ()
+    world.say("pair-retry", wave="w1", data={"domain": "ib", "by": "anna"})
+    assert world.run().code is ExitCode.DONE
+    assert tried(world)[before + 2] == ("n0", "n4", "OK")
+    assert judged(world)[:3] == [("w1", "bad"), ("w1", "bad"), ("w1", "good")]
+    assert world.at_goal()
+
+
+def test_retry_of_a_blamed_node_means_its_pair(tmp_path: Path) -> None:
+    world = World(plan(), tmp_path, faults=(bad("n3", "n0"), bad("n3", "n2")))
+    assert world.run().nodes == ("n3",)
+    pairs = world.state().pairs
+    found = blaming(pairs, (), "n3")
+    assert found is not None
+    assert (found[0].domain, found[1]) == ("ib", "w1")
+    assert blaming(pairs, (), "n0") is None
+    assert blaming(pairs, ("w1",), "n3") is None, "somebody has let it pass"
