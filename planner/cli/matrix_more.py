@@ -20,7 +20,8 @@ from planner.matrix.load import load_matrices
 from planner.matrix.schema import Across, Claim, Lockstep, Provenance
 from planner.report.console import format_table, print_json
 
-_SECTIONS = ("components", "families", "moves", "lockstep", "claims", "across", "packages", "gpu_models", "signatures")
+_SECTIONS = ("components", "families", "moves", "lockstep", "claims", "across", "packages", "gpu_models", "signatures",
+             "times")
 _STALE_DAYS = 180
 _CONFIDENCE = ("documented", "measured", "derived", "recalled")
 _SEVERITY = ("error", "warning", "info")

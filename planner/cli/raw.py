@@ -14,7 +14,7 @@ from planner.matrix.sources import Kept, Sources
 Raw = list[tuple[str, dict[str, Any]]]
 
 # What a validator of plans looks at. Messages, releases and models of GPUs are most of the text.
-_SECTIONS = ("components", "moves", "families", "lockstep", "claims", "packages", "across")
+_SECTIONS = ("components", "moves", "families", "lockstep", "claims", "packages", "across", "times")
 # What an entry says to people and to its tests: no rule is judged by it. Most of the rest of the text.
 _WORDS = frozenset({"accepts", "description", "hint", "provenance", "rejects", "root_cause", "statement", "title"})
 

@@ -14,8 +14,8 @@ from planner.cli.inputs import FORMATS
 from planner.schedule.plan import Plan
 
 if TYPE_CHECKING:
-    from planner.execute.course import Person
     from planner.execute.montecarlo import Rates, Summary
+    from planner.execute.trial import Person
 
 RUNS_MAX = 1_000_000
 
@@ -32,7 +32,9 @@ Examples:
 @click.option("--runs", type=click.IntRange(1, RUNS_MAX), default=1000, show_default=True, help="Rollouts to play.")
 @click.option("--failure-rate", "rates", multiple=True, metavar="P|NAME=P",
               help="Chance that a node fails its last gate (default: 1%); or NAME=P: that a step of a move fails, that "
-                   "a reboot loses the node (lost), that it is out of reach (unreachable). May be repeated.")
+                   "a reboot loses the node (lost), that it is out of reach (unreachable), that its pool's own command "
+                   "fails (command) or its all-reduce after the wave (pair), both as the gate unless given. May be "
+                   "repeated.")
 @click.option("--retries", type=click.IntRange(0, 10), default=0, show_default=True,
               help="How often a person tries failed nodes again after a stop.")
 @click.option("--answer-minutes", type=click.FloatRange(min=0), default=30.0, show_default=True,
@@ -44,8 +46,8 @@ def simulate(bundle: Path, seed: int, runs: int, rates: tuple[str, ...], retries
              approval_minutes: float, output: str) -> int:
     """Play a bundle's rollout many times with drawn failures, under the engine's own rules; print the spread."""
     from planner.emit.write import read_bundle
-    from planner.execute.course import Person
     from planner.execute.montecarlo import simulate as play
+    from planner.execute.trial import Person
 
     plan = read_bundle(bundle)
     chances = _rates(rates or ("1%",), plan)
@@ -90,11 +92,13 @@ def _chance(text: str) -> float:
 
 def _assumed(plan: Plan, rates: Rates, person: Person, seed: int) -> str:
     """Say in one sentence what was assumed: nothing in the answer is worth more than that."""
+    from planner.execute.montecarlo import COMMAND, PAIR, rate_names
     from planner.report.plan_view import basis
     from planner.schedule.estimate import forecast
 
+    also = {name: rates.node for name in (COMMAND, PAIR) if name in rate_names(plan)}
     named = [f"{name} {share:.3g} %" for name, share in (("a gate fails", 100 * rates.node), *(
-        (name, 100 * rate) for name, rate in rates.moves.items())) if share]
+        (name, 100 * rate) for name, rate in {**also, **rates.moves}.items())) if share]
     often = "once" if person.retries == 1 else f"{person.retries} times"
     people = f"failed nodes are tried again {often}, after {person.answer_minutes:g} min" if person.retries \
         else "nobody tries failed nodes again"
@@ -106,6 +110,9 @@ def _assumed(plan: Plan, rates: Rates, person: Person, seed: int) -> str:
 
 
 def _document(plan: Plan, summary: Summary, rates: Rates, person: Person, seed: int) -> Mapping[str, Any]:
+    from planner.execute.montecarlo import COMMAND, PAIR, rate_names
+
+    also = {name: rates.node for name in (COMMAND, PAIR) if name in rate_names(plan)}
     found = asdict(summary)
     found["ends"] = {end.value: count for end, count in summary.ends.items()}
     found["stops"] = {str(stops): count for stops, count in summary.stops.items()}
@@ -113,4 +120,4 @@ def _document(plan: Plan, summary: Summary, rates: Rates, person: Person, seed: 
         if isinstance(value, dict) and "p50" in value:
             found[name] = {key: round(number, 3) for key, number in value.items()}
     return {"schema": "planner.simulation/1", "plan": plan.digest, "seed": seed,
-            "assumed": {"rates": {"gate": rates.node, **rates.moves}, **asdict(person)}, **found}
+            "assumed": {"rates": {"gate": rates.node, **also, **rates.moves}, **asdict(person)}, **found}

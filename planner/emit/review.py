@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from planner.emit.fences import constraint
 from planner.schedule.canary import canary_sentences
 from planner.schedule.fences import NEW, OLD, fence_mark
 from planner.schedule.known import goal_problems
-from planner.schedule.pairs import pair_sentences
+from planner.schedule.opening import begins
+from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
 NAMES_SHOWN = 8
@@ -36,6 +37,8 @@ def _head(plan: Plan) -> Iterator[str]:
         yield (f"Expected are {hours(eta.p50_minutes)}, in four of five rollouts {hours(eta.p10_minutes)} to "
                f"{hours(eta.p90_minutes)}, and {count(eta.gpu_hours, 'GPU-hour')} out of service "
                f"({eta.gpu_hours_at_worst} at worst); {count(eta.peak_nodes_out, 'node')} out at once at most.")
+    if told := begins(plan):
+        yield f"It {text(told)}."
     yield ""
     yield from table(("", ""), [
         ("Policy", plan.policy), ("Plan", f"`{plan.digest}`"), ("Seal of the validator", f"`{text(plan.seal)}`"),
@@ -91,8 +94,9 @@ def _order(plan: Plan) -> Iterator[str]:
             yield f'  {_key(place - 1)} -->|"{_between(before)}"| {_key(place)}'
     yield "```"
     yield ""
-    rows = [(f"`{w.id}`", w.kind, f"`{b.id}`", names(b.nodes), str(b.minutes), _after(w) if b is w.batches[-1] else "")
-            for w in plan.waves for b in w.batches]
+    domains = plan_domains(plan)
+    rows = [(f"`{w.id}`", w.kind, f"`{b.id}`", names(b.nodes), str(b.minutes),
+             _after(w, domains) if b is w.batches[-1] else "") for w in plan.waves for b in w.batches]
     yield from table(("wave", "kind", "batch", "nodes", "minutes", "then"), rows)
 
 
@@ -137,9 +141,10 @@ def _between(wave: Wave) -> str:
     return ", ".join(words) or "gates pass"
 
 
-def _after(wave: Wave) -> str:
+def _after(wave: Wave, domains: Mapping[str, tuple[str, ...]]) -> str:
     soak = [f"soak {wave.soak_minutes} minutes"] * (wave.soak_minutes > 0)
-    return ", ".join(soak + ["wait for a person's approval"] * wave.approval)
+    pairs = [text(told) for told in pairs_told(wave, domains)]
+    return ", ".join([*pairs, *soak, *["wait for a person's approval"] * wave.approval])
 
 
 def _paths(plan: Plan) -> Iterator[str]:

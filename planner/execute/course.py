@@ -1,93 +1,26 @@
 """How a rollout goes when some nodes fail: the engine's decisions, played fast enough for thousands of rollouts.
 
 Pure. The rules are those of ``decide``: batches as far as pools have room, whole NVLink domains, canaries that stop at
-the first failure, the failure budget, the breaker for lost nodes, soaks. A test plays both against each other. Batches
-that nothing has happened to are taken from a list made once; only what is near a failure is worked out node by node.
+the first failure, the failure budget, the breaker for lost nodes, pairs of half upgraded domains, soaks. A test plays
+both against each other. Batches that nothing has happened to are taken from a list made once; only what is near a
+failure is worked out node by node.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Protocol
 
+from planner.execute.course_pairs import PairCourse, Verdict, play_series
 from planner.execute.decide import LOST_BREAKER, failure_budget
 from planner.execute.states import start_state
+from planner.execute.trial import Dice, End, Fate, Kind, Person, Trial
+from planner.gates.multi_node import Attempt, pairing
 from planner.schedule.estimate import gpu_count
 from planner.schedule.opening import first_opening, has_windows, opening
 from planner.schedule.plan import Plan
-
-
-class Kind(StrEnum):
-    """What may happen to a node in its change call."""
-
-    FAILED = "failed"                  # a step or a gate; a person has to look
-    LOST = "lost"                      # never came back from its reboot
-    UNREACHABLE = "unreachable"        # nobody knows; looked at again when somebody goes on
-
-
-class End(StrEnum):
-    """How a rollout ends, as far as nobody interferes any more."""
-
-    FINISHED = "finished"
-    WITH_FAILURES = "finished-with-failures"
-    HALTED = "halted"                  # a failed canary, or more failures than the budget
-    NODES_LOST = "nodes-lost"
-    UNREACHABLE = "unreachable"
-    NO_ROOM = "max-unavailable"
-    NO_WINDOW = "window-too-short"
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What happens to one node, and in which step of its path (0 is the first, the number of steps the last gate)."""
-
-    kind: Kind
-    step: int
-
-
-class Dice(Protocol):
-    """Where the outcomes and times of one rollout come from."""
-
-    def first(self) -> Mapping[str, Fate]:
-        """Return what happens to nodes at their first attempt; others pass."""
-        ...
-
-    def again(self, node: str) -> Fate | None:
-        """Return what happens to a node at a further attempt."""
-        ...
-
-    def minutes(self, nodes: tuple[str, ...], fates: Mapping[str, Fate]) -> float:
-        """Return how long a change call on these nodes takes."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """What people do meanwhile."""
-
-    retries: int = 0                   # how often a failed node is tried again after a stop
-    answer_minutes: float = 30.0       # until somebody has answered a stop
-    approval_minutes: float = 0.0      # until somebody has approved the canaries
-
-
-@dataclass(slots=True, kw_only=True)
-class Trial:
-    """What one rollout came to."""
-
-    end: End = End.FINISHED
-    minutes: float = 0.0
-    stops: int = 0                     # that a person had to answer, or that ended it; approvals apart
-    failures: int = 0                  # attempts that failed
-    broken: int = 0                    # nodes that are failed, lost or unknown at the end
-    changed: int = 0                   # nodes whose change had begun by the end
-    exposed: int = 0                   # nodes whose change had begun when the first failure was seen; 0: none was
-    seen_in: str = ""                  # wave of the first failure
-    gpu_minutes: float = 0.0           # out of service until given back, or until the end
-    calls: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)   # change calls, where they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +47,17 @@ class Course:
         self.waves = [w for w in plan.waves if any(n in self.moving for b in w.batches for n in b.nodes)]
         self.down = frozenset(name for limit in plan.pools.values() for name in limit.already_down)
         self.down_counts = Counter(what for name in self.down for what, _ in _limits_of(plan, name))
+        self.pairs = PairCourse(plan, self.moving)
         self.mates: dict[str, tuple[str, ...]] = {}
         self.batches: dict[str, tuple[str, ...]] = {}
+        self.batch_of: dict[str, str] = {}
         self.usual: dict[str, tuple[_Call, ...]] = {}
         for batch in (b for w in self.waves for b in w.batches):
             nodes = tuple(sorted(n for n in batch.nodes if n in self.moving))
             units = self._units(nodes)
             self.mates |= {name: unit for unit in units for name in unit if plan.nodes[name].nvlink_domain}
             self.batches[batch.id] = nodes
+            self.batch_of |= dict.fromkeys(nodes, batch.id)
             self.usual[batch.id] = self._usual(units)
 
     def _units(self, nodes: Iterable[str]) -> list[tuple[str, ...]]:
@@ -164,11 +100,14 @@ class Course:
         away.update(new)
         return True
 
+    def counts(self, away: Iterable[str]) -> Counter[str]:
+        """Return how many of some nodes count against which limit."""
+        return Counter(what for name in away for what, _ in
+                       (self.limits[name] if name in self.limits else _limits_of(self.plan, name)))
+
     def with_room(self, nodes: Iterable[str], away: set[str]) -> tuple[str, ...]:
         """Return as many of these nodes, sorted, as may be away at once now; whole NVLink domains only."""
-        counts = Counter(what for name in away for what, _ in
-                         (self.limits[name] if name in self.limits else _limits_of(self.plan, name)))
-        after, taken = set(away), list[str]()
+        counts, after, taken = self.counts(away), set(away), list[str]()
         for unit in self._units(sorted(nodes)):
             if self.take(unit, counts, after):
                 taken += unit
@@ -208,12 +147,19 @@ class _Play:
         self._tries: Counter[str] = Counter()
         self._whole: set[str] = set()          # batches that were taken from the list
         self._soaked: set[str] = set()         # waves that were closed once
+        self._ended: dict[str, float] = {}     # wave -> minute at which its last batch ended
+        self._approved: set[str] = set()       # waves that somebody let pass because of their pairs
+        self._failed_pairs: Counter[str] = Counter()           # wave -> how often pairs of it failed
+        self._settled: set[tuple[str, str]] = set()            # wave, domain: nothing more is asked of its pairs
+        self._attempts: list[Attempt] = []
+        self._again: dict[tuple[str, str], tuple[str, str]] = {}      # with which pair a failed series began
+        self._as_expected = True               # so far the pairs were those of the forecast
 
     def run(self) -> Trial:
         """Go on until the end, answering stops as often as the person does."""
         while (end := self._pass()) is not None:
             self._trial.stops += 1
-            if not self._answer():
+            if not (self._answer_pair() if end is End.PAIR_FAILED else self._answer()):
                 return self._end(end)
         if any(kind is Kind.UNREACHABLE for kind in self._broken.values()):
             self._trial.stops += 1
@@ -227,10 +173,84 @@ class _Play:
                 if (end := self._batch(wave.id, batch.id)) is not None:
                     return end
             if wave.id not in self._soaked:
+                ended = self._ended.setdefault(wave.id, self._trial.minutes)
+                if (end := self._pairs(wave.id)) is not None:
+                    return end
                 self._soaked.add(wave.id)
-                asked = wave.approval and wave is not self._course.waves[-1]
-                self._trial.minutes += wave.soak_minutes + (self._person.approval_minutes if asked else 0)
+                asked = wave.approval and wave is not self._course.waves[-1] and wave.id not in self._approved
+                self._trial.minutes = max(self._trial.minutes, ended + wave.soak_minutes)
+                self._trial.minutes += self._person.approval_minutes if asked else 0
         return None
+
+    def _pairs(self, wave: str) -> End | None:
+        """Try a pair of each domain that a wave leaves mixed, while it soaks."""
+        failed, unclear = False, []
+        for domain in self._course.pairs.domains.get(wave, ()):
+            if (wave, domain) in self._settled:
+                continue
+            verdict = self._series(wave, domain)
+            if verdict is Verdict.BAD:
+                failed = True
+                self._seen(wave, 1)
+            elif verdict is Verdict.UNCLEAR:
+                unclear.append((wave, domain))
+            else:
+                self._settled.add((wave, domain))
+        if failed:
+            self._failed_pairs[wave] += 1
+            return End.PAIR_FAILED
+        if unclear:       # nothing failed: somebody lets the rollout go on, which is the wave's approval, too
+            self._trial.stops += 1
+            self._trial.minutes += self._person.answer_minutes
+            self._settled.update(unclear)
+            self._approved.add(wave)
+        return None
+
+    def _series(self, wave: str, domain: str) -> Verdict | None:
+        """Let the pairs of a domain happen; None where the wave changed nothing there, or nothing of it waits."""
+        pairs, quiet = self._course.pairs, not self._broken and not self._waiting and self._as_expected
+
+        def sides() -> tuple[list[str], list[str]]:
+            return pairs.halves(wave, domain, self._is_done, {*self._broken, *self._waiting})
+
+        first = self._again.get((wave, domain)) or (pairs.expected(wave, domain) if quiet else None)
+        if first is None:
+            first = pairing(*sides(), self._attempts)
+            self._as_expected = False
+        if first is None:
+            return None
+        verdict = play_series(first, sides, self._attempts, fails=lambda: self._dice.pair_fails(first[0]),
+                              attempt=lambda nodes: self._attempt(wave, nodes))
+        if verdict is Verdict.BAD:
+            self._again[wave, domain], self._as_expected = first, False
+        return verdict
+
+    def _attempt(self, wave: str, nodes: tuple[str, str]) -> bool:
+        """Let one pair happen, if it has room and a window."""
+        course, trial = self._course, self._trial
+        away = self._away()
+        if not course.take(nodes, course.counts(away), away):
+            return False
+        if course.begin is not None:
+            now = course.begin + timedelta(minutes=trial.minutes)
+            if (start := opening(course.plan, nodes, now, course.pairs.minutes)) is None:
+                return False
+            trial.minutes += (start - now).total_seconds() / 60
+        if self._trace:
+            trial.calls.append((wave, nodes))
+        minutes = self._dice.pair_minutes()
+        trial.minutes += minutes
+        trial.gpu_minutes += minutes * sum(course.gpus[n] for n in nodes)
+        return True
+
+    def _is_done(self, node: str) -> bool:
+        return node in self._done or self._course.batch_of[node] in self._whole
+
+    def _seen(self, wave: str, failures: int) -> None:
+        """Count attempts that failed; the first of all is told apart."""
+        self._trial.failures += failures
+        self._trial.exposed = self._trial.exposed or self._started
+        self._trial.seen_in = self._trial.seen_in or wave
 
     def _batch(self, wave: str, batch: str) -> End | None:
         course, nodes = self._course, self._course.batches[batch]
@@ -288,9 +308,11 @@ class _Play:
         domains = {planned[n].nvlink_domain for n in begun} - {""}
         return begun | {n for n in nodes if planned[n].nvlink_domain in domains}
 
+    def _away(self) -> set[str]:
+        return set(self._out_since) | {n for n in self._course.down if n not in self._done}
+
     def _with_room(self, nodes: list[str]) -> tuple[str, ...]:
-        course = self._course
-        return course.with_room(nodes, set(self._out_since) | {n for n in course.down if n not in self._done})
+        return self._course.with_room(nodes, self._away())
 
     def _fate(self, node: str) -> Fate | None:
         self._tries[node] += 1
@@ -320,9 +342,7 @@ class _Play:
             self._broken[name] = fate.kind
         self._waiting.update(n for n in nodes if n not in fates)
         if fates:
-            trial.failures += len(fates)
-            trial.exposed = trial.exposed or self._started
-            trial.seen_in = trial.seen_in or wave
+            self._seen(wave, len(fates))
         self._give_back()
 
     def _give_back(self) -> None:
@@ -351,6 +371,13 @@ class _Play:
             return False
         self._trial.minutes += self._person.answer_minutes
         self._broken.clear()
+        return True
+
+    def _answer_pair(self) -> bool:
+        """Let a person mend what a pair has shown, and try it again, unless that was done often enough."""
+        if max(self._failed_pairs.values()) > self._person.retries:
+            return False
+        self._trial.minutes += self._person.answer_minutes
         return True
 
     def _end(self, end: End) -> Trial:

@@ -16,9 +16,9 @@ from planner.execute.pairing import BAD, CALL, GOOD, UNCLEAR, Judged, next_duty
 from planner.execute.room import Room
 from planner.execute.states import FINAL, Event, NodeState, NodeStatus, RolloutState
 from planner.schedule.opening import opening
+from planner.schedule.pairs import pair_minutes
 from planner.schedule.plan import Plan, Wave
 
-PAIR_MINUTES = 15     # that a pair is expected to be away at most, drains excluded
 LOST_BREAKER = 2      # so many nodes lost in reboot stop everything, whatever the budget says
 
 _EARLY = ("staging", "canary")
@@ -290,7 +290,7 @@ def _pairs(plan: Plan, state: RolloutState, wave: Wave, now: datetime) -> Decisi
     if isinstance(duty, Judged):
         return Note(kind="pairs-judged", wave=wave.id, data=duty.as_data())
     if duty is not None:
-        start = opening(plan, duty.pair, now, PAIR_MINUTES)
+        start = opening(plan, duty.pair, now, pair_minutes(plan))
         problem = Room(plan, state).take(duty.pair) if start is not None else "no maintenance window is long enough"
         if problem or start is None:
             judged = Judged(domain=duty.domain, outcome=UNCLEAR, words=f"{' and '.join(duty.pair)}: {problem}")

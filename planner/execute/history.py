@@ -1,9 +1,10 @@
 """What earlier rollouts took, out of their journals. Pure.
 
 A journal knows when each phase began on each node, not when each step ended: a node's time from the end of its drain
-to the verdict of its last gate is shared out among its steps by their planned minutes. Where the nodes of its cohort
-took turns (``turns``), it waited for others most of that time: each turn counts as a node's own. Only nodes that went
-through in one piece count; what was retried, cut off or found half done says little of how long a change takes.
+to the verdict of its last gate is shared out among its steps by their planned minutes; from there to the verdict of
+the site's own command is that command's. Where the nodes of its cohort took turns (``turns``), it waited for others
+most of that time: each turn counts as a node's own. Only nodes that went through in one piece count; what was retried,
+cut off or found half done says little of how long a change takes. Of pairs those count whose sums were right.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime
 from statistics import median
 
 from planner.execute.states import Entry, Event
+from planner.schedule.canary import Command, canary_commands, command_digest
 from planner.schedule.plan import Cohort, MeasuredTime, Plan
 from planner.schedule.turns import turns
 
@@ -25,6 +27,7 @@ Key = tuple[str, str]              # kind and name of a MeasuredTime
 Samples = dict[Key, list[float]]   # minutes
 
 _AROUND = ("preflight", "undrain")
+_PAIR = "pair"
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class _Attempt:
     drain: datetime | None = None
     drained: datetime | None = None
     gated: datetime | None = None
+    commanded: datetime | None = None      # the site's own command had its verdict
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class _Reader:
     """Follows one journal."""
 
     cohorts: Mapping[str, Cohort]      # of each node
+    commands: Mapping[str, Command]    # of each node that runs one after its gate
     samples: Samples = field(default_factory=lambda: defaultdict(list))
     fresh: set[str] = field(default_factory=set)
     attempts: dict[str, _Attempt] = field(default_factory=dict)
@@ -59,6 +64,8 @@ class _Reader:
                 minutes = (at - self.begun).total_seconds() / 60
                 self.calls[entry.wave, entry.batch].append((str(entry.data.get("call", "")), minutes))
             self.begun = None
+        elif entry.kind == _PAIR and self.begun is not None and entry.data.get("code") == "OK":
+            self.samples[_PAIR, ""].append((at - self.begun).total_seconds() / 60)
         elif entry.kind == "node":
             self._node(entry)
         elif entry.node in self.attempts:
@@ -73,19 +80,21 @@ class _Reader:
             self.fresh.discard(entry.node)
             self.attempts[entry.node] = _Attempt()
         elif event == Event.GATE_PASSED and attempt is not None and entry.node in self.cohorts:
-            self._finished(attempt, self.cohorts[entry.node])
+            self._finished(entry.node, attempt, self.cohorts[entry.node])
 
     @staticmethod
     def _heard(attempt: _Attempt, entry: Entry, at: datetime) -> None:
         if entry.kind == "gate":
             attempt.gated = at
+        elif entry.kind == "canary":
+            attempt.commanded = at
         elif entry.kind == "phase":
             if entry.data.get("phase") == "drain":
                 attempt.drain = attempt.drain or at
             else:
                 attempt.drained = attempt.drained or at
 
-    def _finished(self, attempt: _Attempt, cohort: Cohort) -> None:
+    def _finished(self, node: str, attempt: _Attempt, cohort: Cohort) -> None:
         planned = sum(step.minutes for step in cohort.steps)
         if attempt.drained is None or attempt.gated is None or not planned:
             return
@@ -95,6 +104,9 @@ class _Reader:
             self.samples["move", step.move].append(minutes * step.minutes / planned)
         if attempt.drain is not None:
             self.samples["drain", ""].append((attempt.drained - attempt.drain).total_seconds() / 60 / taken)
+        if attempt.commanded is not None and node in self.commands:
+            name = command_digest(self.commands[node][0])
+            self.samples["command", name].append((attempt.commanded - attempt.gated).total_seconds() / 60 / taken)
 
     def end(self) -> Samples:
         """Return what was measured, the calls around each batch included."""
@@ -112,7 +124,7 @@ def samples_of(plan: Plan, entries: Iterable[Entry]) -> Samples:
         plan: The plan that was run.
         entries: Its journal, in order.
     """
-    reader = _Reader({name: cohort for cohort in plan.cohorts for name in cohort.nodes})
+    reader = _Reader({name: cohort for cohort in plan.cohorts for name in cohort.nodes}, canary_commands(plan))
     for entry in entries:
         reader.take(entry)
     return reader.end()

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from planner.execute.course import Course, End, Fate, Kind, Person, Trial
-from planner.schedule.estimate import FACTOR, Durations
-from planner.schedule.plan import Cohort, Plan
+from planner.execute.course import Course
+from planner.execute.trial import End, Fate, Kind, Person, Trial
+from planner.schedule.canary import canary_commands
+from planner.schedule.estimate import FACTOR, Durations, Group
+from planner.schedule.pairs import plan_domains
+from planner.schedule.plan import Cohort, Plan, Step
 from planner.schedule.turns import FORKS, side_by_side
 
-LOST, UNREACHABLE = "lost", "unreachable"      # names of rates beside those of moves
+# Names of rates beside those of moves; the last two are that of the gate unless they are given.
+LOST, UNREACHABLE, COMMAND, PAIR = "lost", "unreachable", "command", "pair"
 _OWN_RATES = frozenset({LOST, UNREACHABLE})
 _REBOOTS = frozenset({"reboot", "module-reload"})
 
@@ -36,7 +40,8 @@ class Rates:
     Attributes:
         node: That a node fails its last gate.
         moves: Move -> that a step of it fails; ``lost``: that a node does not come back from a reboot;
-            ``unreachable``: that it cannot be reached any more once its turn has come.
+            ``unreachable``: that it cannot be reached any more once its turn has come; ``command``: that its pool's own
+            command fails, ``pair``: that it fails the all-reduce after its wave, both as ``node`` where not given.
     """
 
     node: float = 0.0
@@ -80,7 +85,9 @@ class Summary:
 
 def rate_names(plan: Plan) -> tuple[str, ...]:
     """Return the names that a rate may have for a plan, sorted."""
-    return tuple(sorted({s.move for c in plan.cohorts for s in c.steps} | _OWN_RATES))
+    also = {COMMAND} if canary_commands(plan) else set()
+    also |= {PAIR} if plan_domains(plan) else set()
+    return tuple(sorted({s.move for c in plan.cohorts for s in c.steps} | _OWN_RATES | also))
 
 
 def simulate(plan: Plan, rates: Rates, *, runs: int, chance: Chance, person: Person | None = None) -> Summary:
@@ -135,8 +142,11 @@ class _Odds:
         return self.fates[min(bisect_left(self.sums, drawn), len(self.fates) - 1)]
 
 
-def odds_of(cohort: Cohort, rates: Rates) -> _Odds:
-    """Return what may happen on a path, in the order in which it would: reaching the node, each step, the gate."""
+def odds_of(cohort: Cohort, rates: Rates, *, command: bool = False) -> _Odds:
+    """Return what may happen on a path, in the order in which it would: reaching the node, each step, the gate.
+
+    ``command``: the nodes run a command of their pool behind it.
+    """
     fates: list[Fate] = []
     sums: list[float] = []
     passing, whole = 1.0, 0.0
@@ -154,6 +164,8 @@ def odds_of(cohort: Cohort, rates: Rates) -> _Odds:
         if step.disruption in _REBOOTS:
             add(Kind.LOST, place, rates.moves.get(LOST, 0.0))
     add(Kind.FAILED, len(cohort.steps), rates.node)
+    if command:
+        add(Kind.FAILED, len(cohort.steps) + 1, rates.moves.get(COMMAND, rates.node))
     return _Odds(tuple(fates), tuple(sums))
 
 
@@ -164,12 +176,19 @@ class Cup:
         """Prepare the dice; ``handover_minutes`` are added for each step of a path that is left to people."""
         self._handovers = {c.id: handover_minutes * sum(bool(s.handover) for s in c.steps) for c in plan.cohorts}
         self._chance, self._durations = chance, Durations(plan)
-        self._cohorts = [c for c in plan.cohorts if c.steps]
-        self._cohort_of = {name: c.id for c in self._cohorts for name in c.nodes}
-        self._odds = {c.id: odds_of(c, rates) for c in self._cohorts}
-        self._shares = {c.id: _shares(c) for c in self._cohorts}
+        cohorts, commands = [c for c in plan.cohorts if c.steps], canary_commands(plan)
+        self._cohort_of = {name: c.id for c in cohorts for name in c.nodes}
+        self._members: list[tuple[_Odds, tuple[str, ...]]] = []      # nodes to which the same may happen
+        for cohort in cohorts:
+            for runs in (False, True):
+                if names := tuple(n for n in cohort.nodes if (n in commands) is runs):
+                    self._members.append((odds_of(cohort, rates, command=runs), names))
+        self._odds = {name: odds for odds, names in self._members for name in names}
+        self._steps = {c.id: c.steps for c in cohorts}
+        self._shares: dict[tuple[str, str], tuple[float, ...]] = {}
         self._reboot_minutes = plan.rollout.reboot_timeout_minutes
-        self._groups: dict[tuple[str, ...], tuple[tuple[str, int], ...]] = {}
+        self._pair_rate = rates.moves.get(PAIR, rates.node)
+        self._groups: dict[tuple[str, ...], tuple[Group, ...]] = {}
         self._factor = 1.0
 
     def shaken(self) -> Cup:
@@ -184,22 +203,22 @@ class Cup:
     def first(self) -> dict[str, Fate]:
         """Return what happens to nodes at their first attempt; passes over those that nothing happens to at once."""
         fates: dict[str, Fate] = {}
-        for cohort in self._cohorts:
-            odds, place = self._odds[cohort.id], -1
+        for odds, names in self._members:
+            place = -1
             if odds.whole <= 0:
                 continue
             while True:
                 # How many nodes in a row pass is geometric.
                 skipped = 0 if odds.whole >= 1 else int(math.log(self._drawn()) / math.log1p(-odds.whole))
                 place += 1 + skipped
-                if place >= len(cohort.nodes):
+                if place >= len(names):
                     break
-                fates[cohort.nodes[place]] = odds.pick(self._chance.random() * odds.whole)
+                fates[names[place]] = odds.pick(self._chance.random() * odds.whole)
         return fates
 
     def again(self, node: str) -> Fate | None:
         """Return what happens to a node at a further attempt."""
-        odds = self._odds[self._cohort_of[node]]
+        odds = self._odds[node]
         drawn = self._chance.random()
         return odds.pick(drawn) if drawn < odds.whole else None
 
@@ -209,32 +228,48 @@ class Cup:
         if groups is None:
             groups = self._groups[nodes] = self._durations.groups(nodes)
         failing = Counter(self._cohort_of[name] for name in fates)
-        calls = {cohort: self._call(cohort, count - failing[cohort]) for cohort, count in groups}
+        calls = {group.cohort: self._call(group, group.nodes - failing[group.cohort]) for group in groups}
         for name, fate in sorted(fates.items()):
-            cohort = self._cohort_of[name]
-            calls[cohort] = max(calls[cohort], self._until(cohort, fate))
-        slowest = side_by_side(calls.values()) + max((self._handovers[cohort] for cohort, _ in groups), default=0.0)
+            group = next(g for g in groups if g.cohort == self._cohort_of[name])
+            calls[group.cohort] = max(calls[group.cohort], self._until(group, fate))
+        slowest = side_by_side(calls.values()) + max((self._handovers[g.cohort] for g in groups), default=0.0)
         around = self._durations.around
         return slowest + (around.quantile(self._drawn()) if around is not None else 0.0)
 
-    def _call(self, cohort: str, passing: int) -> float:
+    def pair_fails(self, node: str) -> bool:
+        """Draw whether the upgraded node of a pair fails with whoever waits."""
+        return self._chance.random() < self._pair_rate
+
+    def pair_minutes(self) -> float:
+        """Draw how long one all-reduce of a pair takes."""
+        return self._durations.pair.quantile(self._drawn(), self._factor)
+
+    def _call(self, group: Group, passing: int) -> float:
         """Return the minutes of one cohort's nodes that pass, as many at a time as a call works on."""
-        time, minutes = self._durations.cohorts[cohort], 0.0
+        time, minutes = self._durations.time(group), 0.0
         for begun in range(0, passing, FORKS):
             minutes += time.quantile(self._drawn() ** (1 / min(FORKS, passing - begun)), self._factor)
         return minutes
 
-    def _until(self, cohort: str, fate: Fate) -> float:
+    def _until(self, group: Group, fate: Fate) -> float:
         """Return the minutes until it is clear that a node has failed."""
-        whole = self._durations.cohorts[cohort].quantile(self._drawn(), self._factor)
-        return whole * self._shares[cohort][fate.step] + (self._reboot_minutes if fate.kind is Kind.LOST else 0.0)
+        whole = self._durations.time(group).quantile(self._drawn(), self._factor)
+        key = (group.cohort, group.pool)
+        if key not in self._shares:
+            command = self._durations.command(group)
+            self._shares[key] = _shares(self._steps[group.cohort], command.mean(1.0) if command else 0.0)
+        return whole * self._shares[key][fate.step] + (self._reboot_minutes if fate.kind is Kind.LOST else 0.0)
 
 
-def _shares(cohort: Cohort) -> tuple[float, ...]:
-    """Return the share of a path's time that has passed when each step ends; the gate has the last."""
-    whole = sum(step.minutes for step in cohort.steps) or 1
+def _shares(steps: Sequence[Step], command: float) -> tuple[float, ...]:
+    """Return the share of a path's time that has passed when each step, the gate and a pool's command have ended.
+
+    The gate belongs to the last step; ``command`` is in minutes.
+    """
+    path = sum(step.minutes for step in steps)
+    whole = path + command or 1
     passed, shares = 0, []
-    for step in cohort.steps:
+    for step in steps:
         passed += step.minutes
         shares.append(passed / whole)
-    return (*shares, 1.0)
+    return (*shares, path / whole if command else 1.0, 1.0)

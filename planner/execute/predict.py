@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from planner.execute.states import FINAL, RolloutState
+from planner.schedule.pairs import pair_minutes, pause_minutes, plan_domains
 from planner.schedule.plan import Change, Cohort, Plan
 
 Values = Mapping[str, tuple[str, ...]]
@@ -86,10 +87,10 @@ def _words(values: tuple[str, ...] | None) -> str:
 
 
 def minutes_left(plan: Plan, state: RolloutState) -> int:
-    """Return the worst case that is left, in minutes: batches with open nodes, and soaks that are still to come."""
-    total = 0
+    """Return the worst case that is left, in minutes: batches with open nodes, soaks and pairs still to come."""
+    total, domains = 0, plan_domains(plan)
     for wave in plan.waves:
         total += sum(batch.minutes for batch in wave.batches
                      if any(n in state.nodes and state.nodes[n].state not in FINAL for n in batch.nodes))
-        total += wave.soak_minutes if wave.id not in state.waves_finished else 0
+        total += pause_minutes(wave, domains, pair_minutes(plan)) if wave.id not in state.waves_finished else 0
     return total

@@ -18,6 +18,7 @@ from planner.matrix.schema import (
     Lockstep,
     Move,
     PackageSet,
+    PlannedTime,
     Provenance,
     Question,
     Release,
@@ -59,6 +60,7 @@ class MatrixSet:
     needed_words: Mapping[str, tuple[Clause, ...]] = field(default_factory=dict)
     questions: Mapping[str, Question] = field(default_factory=dict)
     vocabulary: tuple[Term, ...] = field(default=())
+    times: Mapping[str, PlannedTime] = field(default_factory=dict)
 
     def is_text(self, component: str) -> bool:
         """Tell whether a component's values are plain text rather than versions."""

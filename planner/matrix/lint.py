@@ -27,8 +27,9 @@ from planner.model.version import parse_range, version_key
 Judge = Callable[[Claim | Lockstep, State, MatrixSet], frozenset[str]]
 
 SECTIONS = ("components", "families", "moves", "lockstep", "claims", "releases", "packages", "gpu_models", "across",
-            "signatures")
-_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models", "across", "signatures", "moves")
+            "signatures", "times")
+_SOURCED = ("lockstep", "claims", "releases", "packages", "gpu_models", "across", "signatures", "moves",
+            "times")
 _TEMPLATE = re.compile(r"\{([^}]*)\}")
 _FIELDS = frozenset({"version", "abi", "branch", "dashed", "dotted", "cuda_major"})
 _ONE_VERSION = frozenset({"version", "abi", "dashed", "dotted"})     # fields that tell versions of one branch apart

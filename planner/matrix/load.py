@@ -21,7 +21,7 @@ from planner.matrix.schema import MatrixFile, Provenance
 from planner.matrix.sources import Kept, Sources, read_sources
 from planner.model.version import version_key
 
-_NAMED_SECTIONS = ("components", "families", "lockstep", "claims", "packages", "across", "signatures")
+_NAMED_SECTIONS = ("components", "families", "lockstep", "claims", "packages", "across", "signatures", "times")
 
 
 def load_matrices(directory: Path, overlays: Sequence[Path] = ()) -> MatrixSet:
@@ -114,6 +114,7 @@ def _merge(files: Sequence[tuple[str, MatrixFile]]) -> MatrixSet:
         needed_words=LaterDict({p: clauses(p) for s in named["signatures"].values() for p in s.match}),
         questions=questions,
         vocabulary=tuple(term for _, file in files for term in file.vocabulary),
+        times=named["times"],
         digest=digest([[name, dump_model(file)] for name, file in files]),
     )
 

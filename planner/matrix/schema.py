@@ -138,6 +138,19 @@ class Move(Document):
 
 class Lockstep(Document):
     """Components whose versions are tied to each other while both are there.
+class PlannedTime(Document):
+    """A time beside those of moves, drains excluded: a planning figure, until a rollout has measured it.
+
+    ``minutes`` says it outright, ``timeout_percent`` as a share of the deadline that the target gives it.
+    """
+
+    name: Slug
+    title: str
+    minutes: int | None = Field(None, ge=1, le=MOVE_MINUTES_MAX)
+    timeout_percent: int | None = Field(None, ge=1, le=100)
+    provenance: Provenance
+
+
 
     ``not-older`` and ``not-newer`` compare the first component with each other one; ``parts`` says how many leading
     numbers count (0: all). A version that is written shorter than the other (a bare branch) is equal to what it begins.
@@ -331,6 +344,7 @@ class MatrixFile(Document):
     moves: tuple[Move, ...] = ()
     families: tuple[Family, ...] = ()
     lockstep: tuple[Lockstep, ...] = ()
+    times: tuple[PlannedTime, ...] = ()
     claims: tuple[Claim, ...] = ()
     releases: tuple[Release, ...] = ()
     packages: tuple[PackageSet, ...] = ()

@@ -32,7 +32,7 @@ def timeline_svg(plan: Plan, course: Forecast) -> str:
              *_axis(total, scale, height - 8)]
     for number, wave in enumerate(plan.waves):
         top = 28 + ROW * number
-        nodes = sum(len(s.nodes) for s in course.spans if s.wave == wave.id)
+        nodes = sum(len(s.nodes) for s in course.spans if s.wave == wave.id and s.kind == "batch")
         lines.append(f'<text class="label" x="0" y="{top + 14}">{escape(wave.id)} {wave.kind}'
                      f'<tspan class="faint"> {nodes}</tspan></text>')
         lines += [_bar(span, scale, top) for span in course.spans if span.wave == wave.id]
@@ -57,8 +57,9 @@ def _axis(total: float, scale: float, bottom: int) -> Iterator[str]:
 def _bar(span: Span, scale: float, top: int) -> str:
     x, width = _x(span.start, scale), max(1.0, round((span.end - span.start) * scale - 1, 1))
     took = hours(max(1, round(span.end - span.start)))
-    told = f"{span.batch}: {count(len(span.nodes), 'node')}, {took}: {', '.join(span.nodes[:12])}" \
-        + (" …" if len(span.nodes) > 12 else "") if span.kind == "batch" else f"{_IDLE[span.kind]}, {took}"
+    name = span.batch or "all-reduce of a pair"
+    told = f"{name}: {count(len(span.nodes), 'node')}, {took}: {', '.join(span.nodes[:12])}" \
+        + (" …" if len(span.nodes) > 12 else "") if span.nodes else f"{_IDLE[span.kind]}, {took}"
     return (f'<rect class="{span.kind}" x="{x}" y="{top}" width="{width}" height="{BAR}" rx="2">'
             f"<title>{escape(told)}</title></rect>")
 

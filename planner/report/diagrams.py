@@ -91,7 +91,8 @@ def _gantt(plan: Plan) -> Iterator[str]:
         yield f"  section {task(wave.id)} {wave.kind}"
         for place, span in enumerate(spans[wave.id]):
             name = f"{task(span.batch)} {count(len(span.nodes), 'node')}" if span.kind == "batch" else span.kind
-            mark = "done, " if span.kind != "batch" else "active, " if place % 2 else ""
+            marks = {"pair": "crit, ", "batch": "active, " if place % 2 else ""}
+            mark = marks.get(span.kind, "done, ")
             yield f"  {name} :{mark}{_moment(begin, span.start)}, {_moment(begin, span.end)}"
         yield from (f"  approval :milestone, crit, {_moment(begin, at)}, 0min" for at, name in course.approvals
                     if name == wave.id)

@@ -14,7 +14,7 @@ from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins
-from planner.schedule.pairs import pair_sentences
+from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Claimed, Cohort, Plan, Step
 
 # The page asks for nothing, so nothing may be loaded, whatever a name holds.
@@ -69,7 +69,8 @@ def _timeline(plan: Plan, course: Forecast) -> Iterator[str]:
     if chart := timeline_svg(plan, course):
         yield f"<section><h2>Timeline</h2><div class=chart>{chart}</div>"
         closed = "Dashed: no maintenance window is open. " if any(s.kind == "wait" for s in course.spans) else ""
-        yield ('<p class="legend"><i class="batch"></i>batch <i class="soak"></i>soak <i class="approval"></i>'
+        pair = '<i class="pair"></i>all-reduce of a pair ' * any(s.kind == "pair" for s in course.spans)
+        yield (f'<p class="legend"><i class="batch"></i>batch <i class="soak"></i>soak {pair}<i class="approval"></i>'
                f"approval, its wait not counted. {closed}{basis(course.eta).capitalize()}.</p>")
         if told := begins(plan):
             yield f"<p>{text(told[0].upper() + told[1:])}.</p>"
@@ -157,8 +158,10 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: Ite
 def _waves(plan: Plan) -> Iterator[str]:
     yield "<section><h2>Waves</h2>"
     rows = []
+    domains = plan_domains(plan)
     for wave in plan.waves:
-        then = [f"soak {hours(wave.soak_minutes)}"] * (wave.soak_minutes > 0) + ["<b>approval</b>"] * wave.approval
+        then = [*map(text, pairs_told(wave, domains)), *[f"soak {hours(wave.soak_minutes)}"] * (wave.soak_minutes > 0),
+                *["<b>approval</b>"] * wave.approval]
         for number, batch in enumerate(wave.batches, start=1):
             named = (text(wave.id), wave.kind) if number == 1 else ("", "")
             rows.append((*named, text(batch.id), str(len(batch.nodes)), text(_few(batch.nodes)), str(batch.minutes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from planner.report.console import plain_width
@@ -16,7 +16,7 @@ from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins, has_windows
-from planner.schedule.pairs import pair_sentences
+from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Eta, Plan, Wave
 
 if TYPE_CHECKING:
@@ -103,8 +103,11 @@ def spent(minutes: int) -> str:
 
 def basis(eta: Eta) -> str:
     """Say what an expectation rests on."""
+    if eta.guessed and not eta.measured_nodes:
+        return "by planning figures, earlier rollouts tell nothing of these steps"
     if eta.measured_nodes:
-        return f"measured on {_count(eta.measured_nodes, 'node')} of earlier rollouts"
+        rest = ", the rest by planning figures" if eta.guessed else ""
+        return f"measured on {_count(eta.measured_nodes, 'node')} of earlier rollouts{rest}"
     return "by planning figures, nothing was measured"
 
 
@@ -130,9 +133,9 @@ def _paths(plan: Plan, width: int) -> Iterator[Text]:
 
 
 def _waves(plan: Plan, width: int) -> Iterator[Text]:
-    header = ("wave", "kind", "nodes", "batches", "of pools", "then")
+    header, domains = ("wave", "kind", "nodes", "batches", "of pools", "then"), plan_domains(plan)
     rows = [(w.id, w.kind, str(sum(len(b.nodes) for b in w.batches)), str(len(w.batches)), _of_pools(w, plan),
-             _after(w)) for w in plan.waves]
+             _after(w, domains)) for w in plan.waves]
     yield from _table("Waves", header, rows, width, flexible=4, right=(2, 3))
 
 
@@ -141,9 +144,9 @@ def _of_pools(wave: Wave, plan: Plan) -> str:
     return shortened((f"{count} {pool}" for pool, count in sorted(counts.items())), NAMES_SHOWN)
 
 
-def _after(wave: Wave) -> str:
-    parts = [f"soak {wave.soak_minutes} min"] if wave.soak_minutes else []
-    return ", ".join([*parts, *(["approval"] if wave.approval else [])])
+def _after(wave: Wave, domains: Mapping[str, tuple[str, ...]]) -> str:
+    soak = [f"soak {wave.soak_minutes} min"] * (wave.soak_minutes > 0)
+    return ", ".join([*pairs_told(wave, domains), *soak, *["approval"] * wave.approval])
 
 
 def _mixed(plan: Plan, width: int) -> Iterator[Text]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console, ConsoleOptions
 
-from planner.execute.course import End
 from planner.execute.montecarlo import Spread, Summary
+from planner.execute.trial import End
 from planner.report.layout import Columns, wrapped
 from planner.report.plan_view import spent
 from planner.report.text import Text
@@ -17,7 +17,8 @@ _BAR = 24
 _TOLD = {
     End.FINISHED: "finished", End.WITH_FAILURES: "finished, some nodes failed", End.HALTED: "halted by failures",
     End.NODES_LOST: "halted, nodes lost", End.UNREACHABLE: "paused, unreachable nodes",
-    End.NO_ROOM: "paused, no room left", End.NO_WINDOW: "paused, window too short",
+    End.PAIR_FAILED: "halted, a pair failed", End.NO_ROOM: "paused, no room left",
+    End.NO_WINDOW: "paused, window too short",
 }
 _STYLES = {End.FINISHED: "green", End.WITH_FAILURES: "yellow"}
 

@@ -63,11 +63,13 @@ svg text { font: 13px system-ui, sans-serif; fill: var(--ink); }
 svg .tick, svg .faint { fill: var(--soft); font-size: 12px; }
 svg .grid { stroke: var(--line); }
 svg .batch { fill: var(--batch); } svg .soak { fill: var(--soak); } svg .approval { fill: var(--approval); }
+svg .pair { fill: var(--batch); opacity: .6; }
 svg .wait { fill: none; stroke: var(--soak); stroke-dasharray: 3 3; }
 svg .out { fill: var(--other); opacity: .55; }
 .legend { font-size: .85rem; color: var(--soft); }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 .9em; }
 .legend .batch { background: var(--batch); margin-left: 0; } .legend .soak { background: var(--soak); }
+.legend .pair { background: var(--batch); opacity: .6; }
 .legend .approval { background: var(--approval); transform: rotate(45deg) scale(.8); }
 footer { border-top: 1px solid var(--line); margin-top: 3rem; color: var(--soft); }
 @media print { body { background: none; } details { break-inside: avoid; } .chart { overflow: visible; } }

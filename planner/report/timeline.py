@@ -24,12 +24,13 @@ class Ink(NamedTuple):
     batches: tuple[str, str]           # neighbours are told apart
     soak: str
     wait: str                          # for a maintenance window
+    pair: str                          # two nodes, while the wave soaks
     approval: str
     levels: str                        # from nothing to the most
 
 
-UNICODE = Ink(batches=("█", "▓"), soak="░", wait="·", approval="◆", levels=" ▁▂▃▄▅▆▇█")
-ASCII = Ink(batches=("#", "="), soak=".", wait="~", approval="*", levels=" .:-=+*#@")
+UNICODE = Ink(batches=("█", "▓"), soak="░", wait="·", pair="+", approval="◆", levels=" ▁▂▃▄▅▆▇█")
+ASCII = Ink(batches=("#", "="), soak=".", wait="~", pair="+", approval="*", levels=" .:-=+*#@")
 
 
 def timeline_lines(plan: Plan, course: Forecast, width: int, ink: Ink) -> Iterator[Text]:
@@ -45,7 +46,8 @@ def timeline_lines(plan: Plan, course: Forecast, width: int, ink: Ink) -> Iterat
     if not total:
         return
     shown = plan.waves[:WAVES_SHOWN]
-    labels = [(w.id, w.kind, str(sum(len(s.nodes) for s in course.spans if s.wave == w.id))) for w in shown]
+    labels = [(w.id, w.kind, str(sum(
+        len(s.nodes) for s in course.spans if s.wave == w.id and s.kind == "batch"))) for w in shown]
     heads = [*labels, ("", "out", str(_peak(course.spans)))]
     sizes = [max(map(len, column)) for column in zip(*heads, strict=True)]
     left = 2 + sum(sizes) + len(GAP) * 3
@@ -60,8 +62,9 @@ def timeline_lines(plan: Plan, course: Forecast, width: int, ink: Ink) -> Iterat
     yield _row(heads[-1], sizes, chart.out(course.spans, ink), "yellow")
     first, second = ink.batches
     waits = f"{ink.wait} closed  " if any(s.kind == "wait" for s in course.spans) else ""
-    yield Text(f"  {first}{second} batches  {ink.soak} soak  {waits}{ink.approval} approval, its wait not counted  "
-               "out: nodes", style="dim")
+    pairs = f"{ink.pair} pair  " if any(s.kind == "pair" for s in course.spans) else ""
+    yield Text(f"  {first}{second} batches  {ink.soak} soak  {pairs}{waits}{ink.approval} approval, its wait not "
+               "counted  out: nodes", style="dim")
 
 
 def _row(label: tuple[str, str, str], sizes: Sequence[int], bar: str, style: str) -> Text:
@@ -101,7 +104,7 @@ class _Chart:
         line = [" "] * (self._cells + 1)
         place = 0
         for span in spans:
-            mark = {"soak": ink.soak, "wait": ink.wait}.get(span.kind, ink.batches[place % 2])
+            mark = {"soak": ink.soak, "wait": ink.wait, "pair": ink.pair}.get(span.kind, ink.batches[place % 2])
             place += span.kind == "batch"
             first = min(self._cell(span.start), self._cells - 1)
             for cell in range(first, max(first + 1, self._cell(span.end))):

@@ -23,6 +23,7 @@ from planner.schedule.cohorts import (
     with_ids,
 )
 from planner.schedule.fences import equal_claims
+from planner.schedule.figures import figures_of
 from planner.schedule.gains import gains_of
 from planner.schedule.phases import broken_meanwhile
 from planner.schedule.plan import Claimed, Cohort, Excluded, NodePlan, Plan, PoolLimit
@@ -75,12 +76,12 @@ def make_plan(
     nvlink_domains = _declared("nvlink_domain", (*document.nodes, *document.unreadable))
     inputs = _inputs(document, target, matrices) | ({"like": like.digest} if like else {})
     gains = gains_of(cohorts, matrices)
-    equal = equal_claims(matrices)
+    equal, figures = equal_claims(matrices), figures_of(matrices)
 
     def scheduled(order: Plan | None, *more: str) -> Plan:
         schedule = build_waves(cohorts, nodes, target.rollout, target.own_rollouts(), down,
                                equal_components=frozenset(equal), like=order, down_domains=down_domains,
-                               nvlink_domains=nvlink_domains)
+                               nvlink_domains=nvlink_domains, figures=figures)
         mixed = tuple(w.model_copy(update={"because": tuple(c for name in w.components for c in equal[name])})
                       for w in schedule.mixed)
         return Plan(
@@ -89,6 +90,7 @@ def make_plan(
             nodes=nodes, excluded=_excluded(fleet, chosen, target), risks=_risks(cohorts, target), gains=gains,
             warnings=(*schedule.warnings, *more), eta_minutes=schedule.eta_minutes,
             bound_minutes=_bound(cohorts, nodes, schedule.pools), mixed=mixed or None,
+            pair_minutes=figures.pair_minutes if target.rollout.nccl_pairs else None,
         )
 
     return scheduled(None) if like is None else _like(like, scheduled, target)

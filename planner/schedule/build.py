@@ -13,9 +13,11 @@ from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
 from planner.schedule.classes import canary_warnings, choose_canaries, split_staging, staging_warnings
 from planner.schedule.fences import mixed_windows, mixing_warnings, unequal_warnings
+from planner.schedule.figures import UNSAID, Figures
 from planner.schedule.handover import cluster_wide
 from planner.schedule.like import keep_batches, old_canaries
 from planner.schedule.limits import Ceilings, Unit, left_behind, make_ceilings, make_units, pool_limits
+from planner.schedule.pairs import PAIR_MINUTES, domains_after, pause_minutes
 from planner.schedule.phases import split_phases
 from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.turns import CALLS, FORKS, batch_minutes
@@ -35,7 +37,7 @@ class Schedule:
         waves: In order; empty when nothing has to move.
         pools: Absolute limits of every pool.
         warnings: What people should know before they approve.
-        eta_minutes: Batches and soaks; drains excluded.
+        eta_minutes: Batches, soaks, and pairs where they take longer than the soak; drains excluded.
         mixed: Communication domains that run two versions of what must be equal within a job, and when; not why.
     """
 
@@ -50,7 +52,7 @@ def build_waves(
     cohorts: tuple[Cohort, ...], nodes: Mapping[str, NodePlan], rollout: RolloutPolicy,
     own: Mapping[str, RolloutPolicy], already_down: Mapping[str, tuple[str, ...]], *, equal_components: frozenset[str],
     like: Plan | None = None, down_domains: Mapping[str, str] | None = None,
-    nvlink_domains: Mapping[str, str] | None = None,
+    nvlink_domains: Mapping[str, str] | None = None, figures: Figures = UNSAID,
 ) -> Schedule:
     """Schedule every node whose cohort has steps.
 
@@ -64,13 +66,14 @@ def build_waves(
         like: An earlier plan; nodes stay in its batches where they can.
         down_domains: Failure domains of nodes that are down: these use up their limits, too.
         nvlink_domains: NVLink domains of nodes, also of such that the plan leaves out.
+        figures: Planning figures of pairs and of the site's own commands.
 
     Raises:
         ScheduleError: No schedule keeps the policy; one diagnostic a reason.
     """
     cohort_of = {c.id: c for c in cohorts}
     policies = {pool: own.get(pool, rollout) for pool in sorted({n.pool for n in nodes.values()})}
-    pools = pool_limits(nodes, policies, already_down, down_domains or {})
+    pools = pool_limits(nodes, policies, already_down, down_domains or {}, figures)
     units = make_units([name for name, n in nodes.items() if cohort_of[n.cohort].steps], nodes)
     if not units:
         return Schedule(waves=(), pools=pools, warnings=(), eta_minutes=0)
@@ -89,11 +92,13 @@ def build_waves(
         if all(d.code != NEVER_MEET for d in exc.diagnostics):
             raise
         phases, waves = replace(order, one_by_one=True).waves(parts, soaks)
-    mixed = mixed_windows(waves, mixing, nodes, rollout.fence)
+    paired = domains_after(waves, nodes, {n for u in units for n in u.nodes}) if rollout.nccl_pairs else {}
+    pauses = {w.id: pause_minutes(w, paired, figures.pair_minutes or PAIR_MINUTES) for w in waves}
+    mixed = mixed_windows(waves, mixing, nodes, rollout.fence, pauses)
     warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *cluster_wide(cohorts),
                 *left_behind(units, nvlink_domains or {}, nodes),
                 *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
-    eta = sum(b.minutes for w in waves for b in w.batches) + sum(w.soak_minutes for w in waves)
+    eta = sum(b.minutes for w in waves for b in w.batches) + sum(pauses.values())
     return Schedule(waves=waves, pools=pools, warnings=warnings, eta_minutes=eta, mixed=mixed)
 
 

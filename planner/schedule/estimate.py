@@ -3,8 +3,8 @@
 Times of earlier rollouts (``Plan.measured``) are log-normal, independent from node to node; a batch lasts as long as
 its slowest node. Where nobody measured, the planning figures of the matrices stand: they are right or wrong for all
 nodes alike, so one factor for the whole plan carries their spread. What is more than the engine does at a time takes
-turns (``turns``). Soaks are exact; waits for approval are nobody's to
-foresee, and so are drains that were never measured.
+turns (``turns``). Pairs of half upgraded communication domains take their time from the soak that runs meanwhile. Soaks
+are exact; waits for approval are nobody's to foresee, and so are drains that were never measured.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import NormalDist
 from typing import NamedTuple
 
+from planner.schedule.canary import command_digest
 from planner.schedule.opening import first_opening, has_windows, opening
-from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, Step
+from planner.schedule.pairs import expected_pairs, pair_minutes, plan_domains
+from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, PoolLimit, Step
 from planner.schedule.turns import CALLS, FORKS
 
 # A planning figure is a number to count on, not an average: of ten rollouts nine keep it, one needs half of it.
@@ -75,18 +77,38 @@ class NodeTime(NamedTuple):
         """Return the minutes that this share of nodes keeps under a factor."""
         return self.planned * factor + (self.measured.quantile(share) if self.measured else 0.0)
 
+    def mean(self, factor: float) -> float:
+        """Return the mean, in minutes, under a factor."""
+        return self.planned * factor + (self.measured.mean if self.measured else 0.0)
+
+    @property
+    def variance(self) -> float:
+        """The variance under one factor, in square minutes."""
+        return self.measured.variance if self.measured else 0.0
+
     def share(self, minutes: float, factor: float) -> float:
         """Return the share of nodes that are done by then."""
         left = minutes - self.planned * factor
         return self.measured.share(left) if self.measured else float(left >= 0)
 
 
+class Group(NamedTuple):
+    """Nodes of one cohort in one call; ``pool`` is the one whose own command takes longest there, "" without any."""
+
+    cohort: str
+    pool: str
+    nodes: int
+
+
 class Span(NamedTuple):
-    """One stretch of the expected course, in minutes from the start. ``kind``: batch, soak or wait (for a window)."""
+    """One stretch of the expected course, in minutes from the start.
+
+    ``kind``: batch, soak, wait (for a window), or pair: an all-reduce of two nodes while the wave soaks.
+    """
 
     kind: str
     wave: str
-    batch: str                         # "" for a soak; of a wait the one that has to wait
+    batch: str                         # "" for a soak or a pair; of a wait the one that has to wait
     start: float
     end: float
     nodes: tuple[str, ...] = ()
@@ -108,10 +130,25 @@ class Durations:
     def __init__(self, plan: Plan) -> None:
         self._measured = {(m.kind, m.name): measured(m) for m in plan.measured or ()}
         self._node_of = {name: node.cohort for name, node in plan.nodes.items()}
-        self.cohorts = {c.id: self.path(c.steps) for c in plan.cohorts}
+        self._pool_of = {name: node.pool for name, node in plan.nodes.items()}
+        self._commands = {pool: self._command(limit) for pool, limit in sorted(plan.pools.items())
+                          if limit.canary_command}
+        paths = {c.id: self.path(c.steps) for c in plan.cohorts}
+        moving = [c for c in plan.cohorts if c.steps]
+        self._times = {(c.id, ""): paths[c.id] for c in plan.cohorts} | {
+            (c.id, pool): _plus(paths[c.id], self._commands[pool]) for c in moving for pool in sorted(
+                {plan.nodes[n].pool for n in c.nodes} & set(self._commands) if self._commands else ())}
+        pair = self._measured.get(("pair", ""))
+        self.pair = NodeTime(0 if pair else pair_minutes(plan), pair)
         self.around = self._measured.get(("around", ""))      # preflight and undrain of a batch
-        self.certain = not any(t.planned for t in self.cohorts.values())     # no planning figure is left
-        self._batches: dict[tuple[tuple[tuple[str, int], ...], float], tuple[float, float]] = {}
+        pairs = [self.pair] * bool(plan_domains(plan))
+        self.certain = not any(t.planned for t in (*self._times.values(), *pairs))     # no planning figure is left
+        steps = {("move", s.move) for c in plan.cohorts for s in c.steps}
+        commands = {("command", command_digest(limit.canary_command)) for limit in plan.pools.values()
+                    if limit.canary_command}
+        told = steps | commands | ({("pair", "")} if pairs else set())
+        self.measured_nodes = max((m.nodes for m in plan.measured or () if (m.kind, m.name) in told), default=0)
+        self._batches: dict[tuple[tuple[Group, ...], float], tuple[float, float]] = {}
 
     def path(self, steps: Sequence[Step]) -> NodeTime:
         """Return the time of some steps on one node, with the drain before them where drains were measured."""
@@ -121,9 +158,34 @@ class Durations:
             parts.append(drain)
         return NodeTime(sum(s.minutes for s, time in found if time is None), _sum(parts))
 
-    def groups(self, nodes: Iterable[str]) -> tuple[tuple[str, int], ...]:
-        """Return how many of these nodes are of which cohort, sorted."""
-        return tuple(sorted(Counter(self._node_of[n] for n in nodes).items()))
+    def _command(self, limit: PoolLimit) -> NodeTime:
+        """Return the time of a pool's own command on one node."""
+        found = self._measured.get(("command", command_digest(limit.canary_command or ())))
+        guess = limit.canary_command_minutes or limit.canary_command_timeout_minutes or 0
+        return NodeTime(0 if found else guess, found)
+
+    def groups(self, nodes: Iterable[str]) -> tuple[Group, ...]:
+        """Return how many of these nodes are of which cohort, sorted, each with the pool of its longest command."""
+        counts: Counter[str] = Counter()
+        pools: dict[str, set[str]] = {}
+        for name in nodes:
+            cohort = self._node_of[name]
+            counts[cohort] += 1
+            if (pool := self._pool_of[name]) in self._commands:
+                pools.setdefault(cohort, set()).add(pool)
+        return tuple(Group(cohort, self._longest(pools.get(cohort, ())), count)
+                     for cohort, count in sorted(counts.items()))
+
+    def _longest(self, pools: Iterable[str]) -> str:
+        return max(sorted(pools), key=lambda pool: self._commands[pool].quantile(0.5, 1.0), default="")
+
+    def time(self, group: Group) -> NodeTime:
+        """Return the time of one node of a group."""
+        return self._times[group.cohort, group.pool]
+
+    def command(self, group: Group) -> NodeTime | None:
+        """Return how much of a group's time is the command of its pool; None where it has none."""
+        return self._commands.get(group.pool)
 
     def batch(self, nodes: Iterable[str], factor: float) -> tuple[float, float]:
         """Return mean and variance, in minutes, of a batch: of its slowest node, and of the calls around it."""
@@ -138,14 +200,15 @@ class Durations:
             self._batches[key] = mean, variance
         return self._batches[key]
 
-    def _lanes(self, groups: tuple[tuple[str, int], ...]) -> list[tuple[NodeTime, int]]:
+    def _lanes(self, groups: tuple[Group, ...]) -> list[tuple[NodeTime, int]]:
         """Return what runs side by side in a batch: cohorts, or where they take turns, one cohort after another."""
-        if len(groups) <= CALLS and all(count <= FORKS for _, count in groups):
-            return [(self.cohorts[c], count) for c, count in groups]
+        if len(groups) <= CALLS and all(group.nodes <= FORKS for group in groups):
+            return [(self.time(group), group.nodes) for group in groups]
         lanes: list[list[NodeTime]] = [[] for _ in range(CALLS)]
         busy = [0.0] * CALLS
-        for cohort, count in groups:
-            times = [_slowest(self.cohorts[cohort], min(FORKS, count - begun)) for begun in range(0, count, FORKS)]
+        for group in groups:
+            times = [_slowest(self.time(group), min(FORKS, group.nodes - begun))
+                     for begun in range(0, group.nodes, FORKS)]
             lane = busy.index(min(busy))
             lanes[lane] += times
             busy[lane] += math.fsum(time.quantile(0.5, 1.0) for time in times)
@@ -164,6 +227,11 @@ def measured(item: MeasuredTime) -> Duration:
     """Return what measurements say of a time."""
     median = max(item.median_minutes, 1 / 60)
     return Duration(math.log(median), max(_LEAST_SIGMA, math.log(max(item.p90_minutes, median) / median) / _Z90))
+
+
+def _plus(path: NodeTime, command: NodeTime) -> NodeTime:
+    """Return the time of a path with the command behind it."""
+    return NodeTime(path.planned + command.planned, _sum([p for p in (path.measured, command.measured) if p]))
 
 
 def _sum(parts: list[Duration]) -> Duration | None:
@@ -196,15 +264,18 @@ def forecast(plan: Plan) -> Forecast:
     nodes_of = {b.id: tuple(n for n in b.nodes if plan.nodes[n].cohort in moving)
                 for w in plan.waves for b in w.batches}
     gpus = {batch: sum(gpus_of[plan.nodes[n].cohort] for n in nodes) for batch, nodes in nodes_of.items()}
-    spans, approvals, _ = _course(plan, durations, nodes_of, gpus, math.exp(FACTOR.mu))
+    pairs = {wave: tuple((pair.nodes, sum(gpus_of[plan.nodes[n].cohort] for n in pair.nodes)) for pair in found)
+             for wave, found in expected_pairs(plan).items()}
+    spans, approvals, _ = _course(plan, durations, nodes_of, gpus, pairs, math.exp(FACTOR.mu))
     factors = [1.0] if durations.certain else [FACTOR.quantile((i + 0.5) / _FACTORS) for i in range(_FACTORS)]
-    courses = [_course(plan, durations, nodes_of, gpus, factor) for factor in factors]
+    courses = [_course(plan, durations, nodes_of, gpus, pairs, factor) for factor in factors]
     p10, p50, p90 = _quantiles([(course[-1].end, variance) for course, _, variance in courses if course])
-    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches}
-    batches = [s for s in spans if s.kind == "batch"]
+    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches} | {"": pair_minutes(plan)}
+    batches = [s for s in spans if s.nodes]
     eta = Eta(
         p10_minutes=p10, p50_minutes=p50, p90_minutes=p90,
-        measured_nodes=max((m.nodes for m in plan.measured or ()), default=0),
+        guessed=True if plan.measured and not durations.certain else None,
+        measured_nodes=durations.measured_nodes,
         gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in batches) / 60),
         gpu_hours_at_worst=round(sum(s.gpus * minutes[s.batch] for s in batches) / 60),
         peak_nodes_out=max((len(s.nodes) for s in spans), default=0)
@@ -212,11 +283,12 @@ def forecast(plan: Plan) -> Forecast:
     return Forecast(eta=eta, spans=spans, approvals=approvals, peak_of_pool=_peaks(plan, spans))
 
 
+_Pairs = Mapping[str, tuple[tuple[tuple[str, str], int], ...]]      # wave -> nodes of each pair, and their GPUs
 _Course = tuple[tuple[Span, ...], tuple[tuple[float, str], ...], float]
 
 
 def _course(plan: Plan, durations: Durations, nodes_of: Mapping[str, tuple[str, ...]], gpus: Mapping[str, int],
-            factor: float) -> _Course:
+            pairs: _Pairs, factor: float) -> _Course:
     """Return spans and approvals as they come with mean durations under a factor, and the variance of the whole."""
     begin = first_opening(plan) if has_windows(plan) else None
     spans: list[Span] = []
@@ -226,20 +298,33 @@ def _course(plan: Plan, durations: Durations, nodes_of: Mapping[str, tuple[str, 
         for batch in wave.batches:
             nodes = nodes_of[batch.id]
             if begin is not None:
-                now = begin + timedelta(minutes=at)
-                wait = ((opening(plan, nodes, now, batch.minutes) or now) - now).total_seconds() / 60
+                wait = _wait(plan, nodes, begin + timedelta(minutes=at), batch.minutes)
                 spans += [Span(kind="wait", wave=wave.id, batch=batch.id, start=at, end=at + wait)] if wait else []
                 at += wait
             mean, spread = durations.batch(nodes, factor)
             spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=at + mean, nodes=nodes,
                               gpus=gpus[batch.id]))
             at, variance = at + mean, variance + spread
-        if wave.soak_minutes:
-            spans.append(Span(kind="soak", wave=wave.id, batch="", start=at, end=at + wave.soak_minutes))
-            at += wave.soak_minutes
+        soaked = at + wave.soak_minutes
+        for nodes, out in pairs.get(wave.id, ()):
+            if begin is not None:
+                wait = _wait(plan, nodes, begin + timedelta(minutes=at), pair_minutes(plan))
+                spans += [Span(kind="wait", wave=wave.id, batch="", start=at, end=at + wait)] if wait else []
+                at += wait
+            mean = durations.pair.mean(factor)
+            spans.append(Span(kind="pair", wave=wave.id, batch="", start=at, end=at + mean, nodes=nodes, gpus=out))
+            at, variance = at + mean, variance + (0.0 if at < soaked else durations.pair.variance)
+        if at < soaked:
+            spans.append(Span(kind="soak", wave=wave.id, batch="", start=at, end=soaked))
+            at = soaked
         if wave.approval:
             approvals.append((at, wave.id))
     return tuple(spans), tuple(approvals), variance
+
+
+def _wait(plan: Plan, nodes: Iterable[str], now: datetime, minutes: int) -> float:
+    """Return for how many minutes nodes have to wait for a window of so many minutes; 0 where it never opens."""
+    return ((opening(plan, nodes, now, minutes) or now) - now).total_seconds() / 60
 
 
 def _quantiles(courses: Sequence[tuple[float, float]]) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ def _plainly(component: str, matrices: MatrixSet) -> Claimed:
 
 
 def mixed_windows(waves: Iterable[Wave], mixing: Mixing, nodes: Mapping[str, NodePlan],
-                  fence: bool | None) -> tuple[MixedWindow, ...]:
+                  fence: bool | None, pauses: Mapping[str, int] | None = None) -> tuple[MixedWindow, ...]:
     """Return the window of every domain that does not change in one batch, by domain.
 
     Args:
@@ -63,7 +63,9 @@ def mixed_windows(waves: Iterable[Wave], mixing: Mixing, nodes: Mapping[str, Nod
         mixing: Who changes what.
         nodes: All nodes of the plan.
         fence: False where the target wants no marks.
+        pauses: Wave -> minutes until the next one, where pairs take longer than its soak.
     """
+    pauses = pauses or {}
     line = [(wave, batch) for wave in waves for batch in wave.batches]
     place = {name: spot for spot, (_, batch) in enumerate(line) for name in batch.nodes}
     schedulers: dict[str, list[str]] = {}
@@ -81,7 +83,8 @@ def mixed_windows(waves: Iterable[Wave], mixing: Mixing, nodes: Mapping[str, Nod
         found.append(MixedWindow.model_validate({
             "domain": domain, "components": tuple(sorted({c for own in members.values() for c in own})),
             "opens": line[first][1].id, "closes": line[last][1].id, "batches": last - first + 1,
-            "minutes": sum(b.minutes for _, b in line[first:last + 1]) + sum(w.soak_minutes for w in ended),
+            "minutes": sum(b.minutes for _, b in line[first:last + 1]) + sum(
+                pauses.get(w.id, w.soak_minutes) for w in ended),
             "approval": any(w.approval for w in ended), "fences": kept,
             "unfenced": sum(s not in kept for s in here),
         }))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
 from planner.model.target import CANARY_MINUTES, RolloutPolicy
+from planner.schedule.figures import UNSAID, Figures
 from planner.schedule.plan import NodePlan, PoolLimit
 
 NAMES_SHOWN = 6
@@ -121,7 +122,8 @@ def _counts(values: Iterable[str]) -> Counts:
 
 
 def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPolicy],
-                already_down: Mapping[str, tuple[str, ...]], down_domains: Mapping[str, str]) -> dict[str, PoolLimit]:
+                already_down: Mapping[str, tuple[str, ...]], down_domains: Mapping[str, str],
+                figures: Figures = UNSAID) -> dict[str, PoolLimit]:
     """Return the absolute numbers of every pool, sorted by name. A node that is down is one of its pool, too.
 
     Args:
@@ -129,6 +131,7 @@ def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPol
         policies: Policy of every pool.
         already_down: Pool -> nodes that are down now.
         down_domains: Failure domains of nodes that are down, as far as they have one.
+        figures: Planning figures of what takes time beside the steps.
     """
     sizes = Counter(n.pool for n in nodes.values())
     sizes.update({pool: len(set(down) - set(nodes)) for pool, down in already_down.items() if pool in sizes})
@@ -146,7 +149,8 @@ def pool_limits(nodes: Mapping[str, NodePlan], policies: Mapping[str, RolloutPol
             already_down=tuple(sorted(already_down.get(pool, ()))),
             down_domains={n: lost[n] for n in sorted(already_down.get(pool, ())) if n in lost} or None,
             windows=policies[pool].windows,
-            canary_command=policies[pool].canary_command, canary_command_timeout_minutes=canary_minutes(policies[pool]))
+            canary_command=policies[pool].canary_command, canary_command_timeout_minutes=canary_minutes(policies[pool]),
+            canary_command_minutes=figures.command_minutes(canary_minutes(policies[pool])))
         for pool in sorted(sizes)
     }
 

@@ -145,6 +145,7 @@ class PoolLimit(Document):
     windows: tuple[str, ...] = ()     # weekly maintenance windows; empty: at any time
     canary_command: tuple[str, ...] | None = None    # argv that each node runs after its standard gate; None: nothing
     canary_command_timeout_minutes: int | None = None
+    canary_command_minutes: int | None = None        # planning figure of it; None in plans of older versions
 
 
 class NodePlan(Document):
@@ -179,8 +180,9 @@ class Gain(Claimed):
 class MeasuredTime(Document):
     """What earlier rollouts say of a time on one node."""
 
-    kind: Literal["move", "drain", "around"]   # around: preflight and undrain, one call for a whole batch
-    name: str = ""                    # of the move
+    # around: preflight and undrain, one call for a whole batch; command: the site's own; pair: one all-reduce of two
+    kind: Literal["move", "drain", "around", "command", "pair"]
+    name: str = ""                    # of the move; of a command the digest of its argument vector
     nodes: int                        # how many were measured
     median_minutes: float
     p90_minutes: float
@@ -192,6 +194,7 @@ class Eta(Document):
     p10_minutes: int
     p50_minutes: int
     p90_minutes: int
+    guessed: Literal[True] | None = None   # there is a history, and for some of the plan planning figures stand
     measured_nodes: int = 0           # of earlier rollouts, behind the best known time; 0: planning figures alone
     gpu_hours: int                    # out of service, as expected
     gpu_hours_at_worst: int           # by the planning figures
@@ -242,5 +245,6 @@ class Plan(Document):
     gains: tuple[Gain, ...] | None = None              # what the fleet gets rid of; None: nobody looked
     optimize: tuple[str, ...] | None = None            # fields of the cost, in the order they were compared in
     mixed: tuple[MixedWindow, ...] | None = None       # by domain; None: no domain is ever mixed
+    pair_minutes: int | None = None   # planning figure of one all-reduce of a pair; None: there are none
     seal: str = ""                    # digest of what the validator replayed; "" is never written
     digest: str = ""

@@ -154,9 +154,21 @@ def _times(s: _Schedule) -> Iterator[str]:
     for _, batch in s.line:
         if batch.minutes != (needed := _needed(s, batch)):
             yield f"batch {batch.id} is said to take {batch.minutes} minutes; its nodes take {needed}"
-    total = sum(b.minutes for _, b in s.line) + sum(w.soak_minutes for w in s.plan.waves)
+    total = sum(b.minutes for _, b in s.line) + sum(_pause(s, at) for at in range(len(s.plan.waves)))
     if s.plan.eta_minutes != total:
-        yield f"the plan is said to take {s.plan.eta_minutes} minutes; its batches and soaks take {total}"
+        yield f"the plan is said to take {s.plan.eta_minutes} minutes; its batches, soaks and pairs take {total}"
+    if (s.plan.pair_minutes is not None) and not s.plan.rollout.nccl_pairs:
+        yield f"the plan says that a pair takes {s.plan.pair_minutes} minutes, and its policy has none"
+
+
+def _pause(s: _Schedule, at: int) -> int:
+    """Return the minutes behind a wave: its soak, or a pair for every communication domain that it leaves mixed."""
+    wave = s.plan.waves[at]
+    if not s.plan.rollout.nccl_pairs:
+        return wave.soak_minutes
+    here, later = ({s.nodes[n].comm_domain for w in part for b in w.batches for n in b.nodes if n in s.moving}
+                   for part in (s.plan.waves[at:at + 1], s.plan.waves[at + 1:]))
+    return max(wave.soak_minutes, len((here & later) - {""}) * (s.plan.pair_minutes or 15))
 
 
 def _needed(s: _Schedule, batch: Batch) -> int:
@@ -189,6 +201,8 @@ def _numbers(s: _Schedule) -> Iterator[str]:
             yield f"pool {pool} has other maintenance windows in the plan than in its policy"
         if (limit.canary_command, limit.canary_command_timeout_minutes) != (policy.canary_command, s.own_command(pool)):
             yield f"pool {pool} has another command of its own in the plan than in its policy"
+        if (limit.canary_command_minutes or 0) > (limit.canary_command_timeout_minutes or 0):
+            yield f"the command of pool {pool} is expected to take longer than it may"
         written, said = policy.max_unavailable_per_domain, limit.max_unavailable_per_domain
         if (written is None) != (said is None):
             yield f"pool {pool}: the limit per failure domain is {said}, the policy says {written}"

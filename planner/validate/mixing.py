@@ -53,11 +53,22 @@ def _window(plan: Plan, domain: str, fence: bool | None, rules: Rules) -> dict[s
     marked = [] if fence is False else [s for s in _FENCED_BY if any(n.scheduler == s for n in nodes.values())]
     return {
         "components": components, "opens": inside[0][1].id, "closes": inside[-1][1].id, "batches": len(inside),
-        "minutes": sum(b.minutes for _, b in inside) + sum(w.soak_minutes for w in behind),
+        "minutes": sum(b.minutes for _, b in inside) + sum(_pause(plan, w) for w in behind),
         "approval": any(w.approval for w in behind), "fences": marked,
         "unfenced": sum(n.scheduler not in marked for n in nodes.values()),
         "because": [str(r.get("name", name)) for name in components for r in _claims(name, rules)],
     }
+
+
+def _pause(plan: Plan, wave: Wave) -> int:
+    """Return the minutes behind a wave: its soak, or a pair for each domain that it leaves mixed, if longer."""
+    if not plan.rollout.nccl_pairs:
+        return wave.soak_minutes
+    moving = {n for c in plan.cohorts if c.steps for n in c.nodes}
+    at = plan.waves.index(wave)
+    changed, waiting = ({plan.nodes[n].comm_domain for w in waves for b in w.batches for n in b.nodes if n in moving}
+                        for waves in ((wave,), plan.waves[at + 1:]))
+    return max(wave.soak_minutes, len(changed & waiting - {""}) * (plan.pair_minutes or 15))
 
 
 def _claims(component: str, rules: Rules) -> list[Mapping[str, Any]]:

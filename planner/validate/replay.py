@@ -14,7 +14,7 @@ from planner.validate.handover import legal_move, told_by_hand
 from planner.validate.loaded import not_loaded
 from planner.validate.mixing import misfenced
 from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
-from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost
+from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost, mistimed
 
 
 def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[str, ...]:
@@ -43,6 +43,7 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
     if sorted(listed) != sorted(plan.nodes) or len(set(listed)) != len(listed):
         found.append("cohorts and nodes of the plan do not match")
     else:
+        found += mistimed(plan, rules)
         found += misfenced(plan, target.rollout.fence, rules)
         found += out_of_turn(plan, rules, accepted)
     return tuple(found)
@@ -52,7 +53,9 @@ def seal_of(plan: Plan) -> str:
     """Return the seal of a valid plan: a digest over exactly what was replayed."""
     replayed = [c.model_dump(mode="json", by_alias=True, exclude_none=True) for c in plan.cohorts]
     windows = [[w.model_dump(mode="json") for w in plan.mixed]] if plan.mixed else []
-    text = json.dumps([plan.inputs, replayed, *windows], sort_keys=True, separators=(",", ":"))
+    said = {pool: limit.canary_command_minutes for pool, limit in plan.pools.items() if limit.canary_command_minutes}
+    times = [[plan.pair_minutes, said]] if plan.pair_minutes or said else []
+    text = json.dumps([plan.inputs, replayed, *windows, *times], sort_keys=True, separators=(",", ":"))
     return "replayed:" + hashlib.sha256(text.encode()).hexdigest()
 
 

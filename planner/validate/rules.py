@@ -84,7 +84,8 @@ class Rules:
 
     def __init__(self, files: RawMatrices) -> None:
         tables: dict[str, dict[str, Mapping[str, Any]]] = {
-            k: {} for k in ("components", "moves", "families", "lockstep", "claims", "packages", "across")}
+            k: {} for k in ("components", "moves", "families", "lockstep", "claims", "packages", "across",
+                      "times")}
         for _, raw in files:
             for section, table in tables.items():
                 for entry in raw.get(section) or ():
@@ -92,7 +93,7 @@ class Rules:
                     table[entry["name"]] = entry
         self.components, self.moves = tables["components"], tables["moves"]
         self.families, self.lockstep = tables["families"], tables["lockstep"]
-        self.packages, self.across = tables["packages"], tables["across"]
+        self.packages, self.across, self.times = tables["packages"], tables["across"], tables["times"]
         self._boots = {p["component"] for p in self.packages.values() if p.get("boot_entries")}
         self.claims = [c for c in tables["claims"].values() if not c.get("tombstone")]
         # Claims that can break, and what each reads: one that reads nothing that changed answers as it did before.

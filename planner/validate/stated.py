@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cmp_to_key
 
 from planner.model.target import ToolkitWant, Want
-from planner.schedule.plan import Cohort, Step
+from planner.schedule.plan import Cohort, Plan, Step
 from planner.validate.rules import Rules, State, compare, in_range
 
 _UNDO = "-undo"
@@ -112,6 +112,20 @@ def mislinked(cohort: Cohort, want: Want, rules: Rules) -> Iterator[str]:
         back = {link: before[link] for link in due.get(step.id.removesuffix(_UNDO), {}) if link in before}
         if step.links != back:
             yield f"way back, links {_shown(step.links)} ({step.id}), at the start is {_shown(back)}"
+
+
+def mistimed(plan: Plan, rules: Rules) -> Iterator[str]:
+    """Yield planning figures of pairs and of the site's own commands that are not those of the raw matrices."""
+    said = {name: rules.times.get(name, {}) for name in ("pair", "own-command")}
+    pair = said["pair"].get("minutes") if plan.rollout.nccl_pairs else None
+    if plan.pair_minutes != (None if pair is None else int(pair)):
+        yield f"a pair is said to take {plan.pair_minutes} minutes, in the matrices it is {pair}"
+    percent = int(said["own-command"].get("timeout_percent", 100))
+    for pool, limit in sorted(plan.pools.items()):
+        timeout = limit.canary_command_timeout_minutes
+        due = None if timeout is None else (timeout * percent + 99) // 100
+        if limit.canary_command_minutes != due:
+            yield f"the command of pool {pool} is said to take {limit.canary_command_minutes} minutes, that is {due}"
 
 
 def _defaults_of(component: str, rules: Rules) -> frozenset[str]:

@@ -14,16 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import ExitCode
-from planner.execute.course import Course, End, Fate, Kind, Person, Trial
+from planner.execute.course import Course
 from planner.execute.decide import Act, Note, Stop, Wait, decide
-from planner.execute.states import NodeState, NodeStatus, RolloutState, start_state
+from planner.execute.pairing import take
+from planner.execute.states import Entry, NodeState, NodeStatus, RolloutState, fold, start_state
+from planner.execute.trial import End, Fate, Kind, Person, Trial
 from planner.runner.scripted import Fault
 from planner.schedule.plan import Plan
 from tests.emit.sample import document, finished
 from tests.execute.world import World, make_plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-CALL_MINUTES = 10.0
+CALL_MINUTES, PAIR_MINUTES = 10.0, 7.0
 _STATES = {Kind.FAILED: NodeState.FAILED, Kind.LOST: NodeState.LOST, Kind.UNREACHABLE: NodeState.CHANGE_REQUIRED}
 
 
@@ -32,6 +34,8 @@ class Written:
     """Dice whose numbers are written down: the kinds that strike a node, attempt by attempt, then nothing."""
 
     fates: Mapping[str, list[Kind]]
+    bad_pairs: Mapping[str, int] = field(default_factory=dict)     # upgraded node -> series of pairs that it fails
+    series: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     thrown: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def first(self) -> dict[str, Fate]:
@@ -50,16 +54,41 @@ class Written:
         """Return the same for every call."""
         return CALL_MINUTES
 
+    def pair_fails(self, node: str) -> bool:
+        """Tell whether the next series of a node fails."""
+        self.series[node] += 1
+        return self.series[node] <= self.bad_pairs.get(node, 0)
 
-def decided(plan: Plan, fates: Mapping[str, list[Kind]], retries: int = 0) -> Trial:
-    """Play a rollout with the engine's own ``decide``; a person approves, and tries broken nodes again at once."""
+    def pair_minutes(self) -> float:
+        """Return the same for every pair."""
+        return PAIR_MINUTES
+
+
+def decided(plan: Plan, fates: Mapping[str, list[Kind]], retries: int = 0, bad: Mapping[str, int] | None = None
+            ) -> Trial:
+    """Play a rollout with the engine's own ``decide``; a person approves, and tries what is broken again at once."""
     state, now, trial = start_state(plan), START, Trial()
     nodes: dict[str, NodeStatus] = dict(state.nodes)
     tries: dict[str, int] = defaultdict(int)
+    pairs = Written({}, bad or {})
     while True:
         state = replace(state, nodes=nodes)
         decision = decide(plan, state, now)
-        if isinstance(decision, Act):
+        if isinstance(decision, Act) and decision.call == "pair":
+            state, now = _paired(state, decision, pairs, trial), now + timedelta(minutes=PAIR_MINUTES)
+        elif isinstance(decision, Note) and decision.kind == "pairs-judged":
+            state = _told(state, "pairs-judged", decision.wave, decision.data)
+            if decision.data["outcome"] == "bad":
+                trial.failures += 1
+                trial.exposed = trial.exposed or sum(s.started for s in nodes.values())
+                trial.seen_in = trial.seen_in or decision.wave
+        elif isinstance(decision, Stop) and decision.kind.startswith("pair-"):
+            tries[decision.wave] += 1
+            if decision.kind == "pair-failed" and tries[decision.wave] > retries:
+                return _ended(trial, decision, state, now)
+            trial.stops += 1
+            state = _mended(state, decision)
+        elif isinstance(decision, Act):
             now += timedelta(minutes=_acted(decision, nodes, tries, fates, trial))
         elif isinstance(decision, Note):
             state = replace(state, waves_finished={**state.waves_finished, decision.wave: now.isoformat()})
@@ -72,6 +101,34 @@ def decided(plan: Plan, fates: Mapping[str, list[Kind]], retries: int = 0) -> Tr
         else:
             trial.stops += 1
             nodes = again
+
+
+def _told(state: RolloutState, kind: str, wave: str, data: Mapping[str, Any]) -> RolloutState:
+    """Return the state after an entry on pairs, as the journal's own fold has it."""
+    return fold(state, [Entry(seq=0, at=START.isoformat(), kind=kind, wave=wave, data=dict(data))])
+
+
+def _paired(state: RolloutState, act: Act, dice: Written, trial: Trial) -> RolloutState:
+    """Let a pair happen: all of a series fail that its first upgraded node is part of, if it fails at all."""
+    trial.calls.append((act.wave, act.nodes))
+    fresh = not any(t.wave == act.wave and t.domain == act.domain for t in
+                    state.pairs.tried[state.pairs.since.get((act.wave, act.domain), 0):])
+    if fresh:
+        dice.fates = {act.nodes[0]: []} if dice.pair_fails(act.nodes[0]) else {}
+    data = {"call": "pair", "nodes": act.nodes, "domain": act.domain}
+    code = "NCCL_HANG" if set(act.nodes) & set(dice.fates) else "OK"
+    return _told(_told(state, "call-started", act.wave, data), "pair", act.wave,
+                 {"domain": act.domain, "pair": act.nodes, "code": code})
+
+
+def _mended(state: RolloutState, stop: Stop) -> RolloutState:
+    """Let a person answer: what failed is tried again, what could not be tried is let pass."""
+    if stop.kind == "pair-unclear":
+        return replace(state, approved=state.approved | {stop.wave})
+    for (wave, domain), judged in sorted(state.pairs.judged.items()):
+        if wave == stop.wave and judged.outcome == "bad":
+            state = _told(state, "pair-retry", wave, {"domain": domain})
+    return replace(state, pairs=take(state.pairs, "run-started", "", {}, state.approved))
 
 
 def _acted(act: Act, nodes: dict[str, NodeStatus], tries: dict[str, int], fates: Mapping[str, list[Kind]],
@@ -110,9 +167,11 @@ def _again(stop: Stop, nodes: dict[str, NodeStatus], tries: dict[str, int], retr
 
 def _ended(trial: Trial, stop: Stop, state: RolloutState, now: datetime) -> Trial:
     ends = {"finished": End.FINISHED, "finished-with-failures": End.WITH_FAILURES, "nodes-lost": End.NODES_LOST,
+            "pair-failed": End.PAIR_FAILED,
             "max-unavailable": End.NO_ROOM, "unreachable": End.UNREACHABLE, "window-too-short": End.NO_WINDOW}
     # A halt is named after the event that broke the first node; this test writes "unreachable" for all of them.
-    trial.end = End.HALTED if stop.code is ExitCode.HALTED and stop.kind != "nodes-lost" else ends[stop.kind]
+    own = stop.code is not ExitCode.HALTED or stop.kind in ("nodes-lost", "pair-failed")
+    trial.end = ends[stop.kind] if own else End.HALTED
     trial.stops += stop.code not in (ExitCode.DONE, ExitCode.PARTIAL)
     trial.minutes = (now - START).total_seconds() / 60
     trial.broken = sum(s.state in (NodeState.FAILED, NodeState.LOST) or s.unknown for s in state.nodes.values())
@@ -148,11 +207,14 @@ def plans(draw: st.DrawFn) -> Plan:
     """Draw a small fleet: two pools, failure domains, NVLink domains inside a batch or not, limits, a budget."""
     size = draw(st.integers(3, 12))
     members = [{"pool": draw(st.sampled_from(["a", "b"])), "failure_domain": draw(st.sampled_from(["", "r1", "r2"])),
-                "nvlink_domain": draw(st.sampled_from(["", "", "", "x", "y"]))} for _ in range(size)]
+                "nvlink_domain": draw(st.sampled_from(["", "", "", "x", "y"])),
+                "comm_domain": draw(st.sampled_from(["", "ib", "ib", "roce"]))} for _ in range(size)]
     sizes = st.lists(st.integers(1, 5), min_size=1, max_size=3)
     waves = [[draw(st.integers(1, 2))], *draw(st.lists(sizes, max_size=4))]
     windows = draw(st.sampled_from([[], [], [], ["daily 02:00-02:25 UTC"], ["Fri 01:00-01:09 UTC"]]))
-    plan: Any = plan_of(members, waves, failure_budget=draw(st.sampled_from([0, 1, 2, "20%", "50%"])))
+    pairs = {"nccl_pairs": True} if draw(st.booleans()) else {}
+    plan: Any = plan_of(members, waves, failure_budget=draw(st.sampled_from([0, 1, 2, "20%", "50%"])), **pairs)
+    plan["pair_minutes"] = draw(st.sampled_from([None, 5, 12]))
     plan["pools"] = {pool: {
         "nodes": size, "max_unavailable": draw(st.integers(1, size)),
         "max_unavailable_per_domain": draw(st.sampled_from([None, 1, 2])),
@@ -161,16 +223,19 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 kinds = st.lists(st.sampled_from(list(Kind)), min_size=1, max_size=3)
+NAMES = st.sampled_from([f"n{i:02}" for i in range(12)])
 COMPARED = ("calls", "end", "stops", "failures", "broken", "changed", "exposed", "seen_in", "minutes")
 
 
 @pytest.mark.property
 @settings(max_examples=400, deadline=None)
-@given(plans(), st.dictionaries(st.sampled_from([f"n{i:02}" for i in range(12)]), kinds, max_size=4), st.integers(0, 2))
-def test_every_call_is_the_one_that_the_engine_decides(plan: Plan, fates: dict[str, list[Kind]], retries: int) -> None:
+@given(plans(), st.dictionaries(NAMES, kinds, max_size=4), st.integers(0, 2),
+       st.dictionaries(NAMES, st.integers(1, 3), max_size=6))
+def test_every_call_is_the_one_that_the_engine_decides(plan: Plan, fates: dict[str, list[Kind]], retries: int,
+                                                       bad: dict[str, int]) -> None:
     """Same nodes in the same calls, same end, same time, whatever fails, and however often a person tries again."""
-    expected = decided(plan, fates, retries)
-    played = Course(plan, START).play(Written(fates), Person(retries=retries, answer_minutes=0), trace=True)
+    expected = decided(plan, fates, retries, bad)
+    played = Course(plan, START).play(Written(fates, bad), Person(retries=retries, answer_minutes=0), trace=True)
     assert {name: getattr(played, name) for name in COMPARED} == {name: getattr(expected, name) for name in COMPARED}
 
 

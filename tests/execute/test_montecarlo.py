@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from planner.execute.course import End, Kind, Person
 from planner.execute.montecarlo import Cup, Rates, Spread, odds_of, rate_names, simulate
+from planner.execute.trial import End, Kind, Person
 from planner.schedule.estimate import forecast
 from planner.schedule.plan import Plan
 from tests.emit.sample import document, finished

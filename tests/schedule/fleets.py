@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from planner.model.target import RolloutPolicy
 from planner.schedule.build import Schedule, build_waves
+from planner.schedule.figures import UNSAID, Figures
 from planner.schedule.plan import Cohort, NodePlan, PackageAct, Plan, Step
 
 EQUAL = frozenset({"lib"})
@@ -25,16 +26,18 @@ class World:
     own: dict[str, RolloutPolicy] = field(default_factory=dict)
     down: dict[str, tuple[str, ...]] = field(default_factory=dict)
     down_domains: dict[str, str] = field(default_factory=dict)
+    figures: Figures = UNSAID
 
     def schedule(self) -> Schedule:
         return build_waves(self.cohorts, self.nodes, self.rollout, self.own, self.down, equal_components=EQUAL,
-                           down_domains=self.down_domains)
+                           down_domains=self.down_domains, figures=self.figures)
 
     def plan(self) -> Plan:
         made = self.schedule()
         return Plan(planner_version="0", name="test", inputs={}, policy="production", rollout=self.rollout,
                     pools=made.pools, cohorts=self.cohorts, waves=made.waves, nodes=self.nodes, warnings=made.warnings,
-                    eta_minutes=made.eta_minutes)
+                    eta_minutes=made.eta_minutes,
+                    pair_minutes=self.figures.pair_minutes if self.rollout.nccl_pairs else None)
 
 
 def step(minutes: int = 10, component: str = "engine", id_: str = "s1") -> Step:

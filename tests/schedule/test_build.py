@@ -63,7 +63,8 @@ def test_nodes_that_are_down_use_up_the_limit() -> None:
     assert max(sizes(made)) == 3
     assert made.schedule().pools["p"].model_dump() == {
         "nodes": 21, "max_unavailable": 4, "max_unavailable_per_domain": None, "already_down": ("x1",),
-            "down_domains": None, "windows": (), "canary_command": None, "canary_command_timeout_minutes": None}
+            "down_domains": None, "windows": (), "canary_command": None, "canary_command_timeout_minutes": None,
+            "canary_command_minutes": None}
 
 
 def test_nodes_that_are_down_are_nodes_of_their_pool() -> None:
