@@ -78,13 +78,13 @@ class MatrixSet:
     def _many_components(self) -> frozenset[str]:
         return frozenset(name for name, known in self.components.items() if known.many)
 
-    def gpu_model(self, nvml_name: str) -> GpuModel | None:
-        """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
     def slot_of(self, component: str, version: str) -> str:
         """Return what of a version tells it from those beside it: a value of the same slot takes its place."""
         parts = self.components[component].slot_parts
         return ".".join(version.split(".")[:parts]) if parts else version
 
+    def gpu_model(self, nvml_name: str) -> GpuModel | None:
+        """Return the first model whose glob matches a device name; a stand-in is matched by what it stands for."""
         name = nvml_name.removesuffix(STAND_IN_SUFFIX)
         if name not in self._model_of:
             self._model_of[name] = next((m for m in self.gpu_models if matches(name, m.match)), None)

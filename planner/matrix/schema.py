@@ -136,8 +136,6 @@ class Move(Document):
     provenance: Provenance | None = None
 
 
-class Lockstep(Document):
-    """Components whose versions are tied to each other while both are there.
 class PlannedTime(Document):
     """A time beside those of moves, drains excluded: a planning figure, until a rollout has measured it.
 
@@ -151,6 +149,8 @@ class PlannedTime(Document):
     provenance: Provenance
 
 
+class Lockstep(Document):
+    """Components whose versions are tied to each other while both are there.
 
     ``not-older`` and ``not-newer`` compare the first component with each other one; ``parts`` says how many leading
     numbers count (0: all). A version that is written shorter than the other (a bare branch) is equal to what it begins.
@@ -342,9 +342,9 @@ class MatrixFile(Document):
     sources: dict[str, Provenance] = Field(default_factory=dict)
     components: tuple[Component, ...] = ()
     moves: tuple[Move, ...] = ()
+    times: tuple[PlannedTime, ...] = ()
     families: tuple[Family, ...] = ()
     lockstep: tuple[Lockstep, ...] = ()
-    times: tuple[PlannedTime, ...] = ()
     claims: tuple[Claim, ...] = ()
     releases: tuple[Release, ...] = ()
     packages: tuple[PackageSet, ...] = ()

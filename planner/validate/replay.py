@@ -123,13 +123,13 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
         if values and not change.from_ and not rules.many(change.component):
             yield f"{change.component} {' '.join(values)} is installed before it, and it says that there is none"
         kept = tuple(v for v in values if rules.many(change.component) and compare(v, change.from_ or "") != 0)
+        yield from (f"{change.component} {change.to} takes the place of {value}, which is said to stay"
+                    for value in rules.displaced(change.component, change.to or "", kept))
         state[change.component] = (*kept, change.to) if change.to else kept
         if len(state[change.component]) > 1:
             state[change.component] = _sorted(state[change.component])
 
 
-        yield from (f"{change.component} {change.to} takes the place of {value}, which is said to stay"
-                    for value in rules.displaced(change.component, change.to or "", kept))
 def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
     ordered: list[str] = []
     for value in values:
