@@ -180,8 +180,11 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def is_downgrade(step: Step) -> bool:
-    """Tell whether a step takes some component back to an older version; of two words neither is the older one."""
-    return any(c.from_[:1].isdigit() and c.to[:1].isdigit() and version_key(c.to) < version_key(c.from_)
+    """Tell whether packages of a step may go down: to an older version, or to another build of the same one.
+
+    Of two words neither is the older one.
+    """
+    return any(c.from_[:1].isdigit() and c.to[:1].isdigit() and version_key(c.to) <= version_key(c.from_)
                for c in step.changes)
 
 

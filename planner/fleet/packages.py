@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from typing import NamedTuple
 
-from planner.facts.schema import FactSet, ToolkitFacts
+from planner.facts.schema import FactSet
+from planner.fleet.toolkits import default_major, own_toolkits
 from planner.matrix.conditions import holds
 from planner.matrix.globs import matches, overlap
 from planner.matrix.index import MatrixSet
@@ -257,22 +258,6 @@ def _overlaid(usable: Iterable[PackageSet], version: str, facts: FactSet) -> Unr
     return None
 
 
-def default_major(facts: FactSet) -> str:
-    """Return the major number of the toolkit that is the default now, else of the newest; "" where there is none."""
-    own = own_toolkits(facts)
-    chosen = [t.version for t in own if t.default] or newest(t.version for t in own)
-    return chosen[0].partition(".")[0] if chosen else ""
-
-
-def own_toolkits(facts: FactSet) -> tuple[ToolkitFacts, ...]:
-    """Return the toolkits that lie on a node for everybody: not those that only a module file names.
-
-    A module tree is an offer, often one of a shared file system to nodes of several kinds: nobody has to load what a
-    node's GPUs or driver cannot run, no package of the node brought it, and none takes it away.
-    """
-    return tuple(t for t in facts.toolkits if t.source != "module")
-
-
 def _pinned(package_set: PackageSet, version: str, facts: FactSet, matrices: MatrixSet, before: PackageSet | None,
             cuda_major: str, installed: Mapping[str, str]) -> PackagePlan | Unresolvable:
     """Return the pins of one package set, all from one publisher, and what goes for them."""
@@ -316,6 +301,17 @@ def publisher(package_set: PackageSet, packages: Mapping[str, str]) -> str:
     templates = (*package_set.install, *package_set.optional)
     versions = (v for t in templates for n, v in sorted(packages.items()) if _pattern(t).match(n))
     return _publisher_of(package_set, next(versions, ""))
+
+
+def built_for(package_set: PackageSet, packages: Mapping[str, str]) -> str:
+    """Return the toolkit's major that what is installed of a set is built for, "" where no name or version tells."""
+    for name, version in sorted(packages.items()):
+        by_name = _pattern(package_set.install[0]).match(name)
+        by_version = _pattern(package_set.version).match(_STAND_IN.sub("", version)) if by_name else None
+        if by_name and by_version:
+            fields = {**by_version.groupdict(), **by_name.groupdict()}
+            return fields.get("cuda_major", "")
+    return ""
 
 
 def _publisher_of(package_set: PackageSet, version: str) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from planner.facts.schema import FactSet
-from planner.fleet.packages import installed_versions, own_toolkits, owner_set, publisher
+from planner.fleet.packages import installed_versions, owner_set, publisher
+from planner.fleet.toolkits import own_toolkits
 from planner.matrix.index import STAND_IN_SUFFIX, MatrixSet
 from planner.matrix.schema import Component, GpuModel, State
 from planner.model.version import version_key

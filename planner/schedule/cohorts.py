@@ -17,6 +17,7 @@ from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import parse_range
+from planner.schedule.builds import with_builds
 from planner.schedule.default_link import tell_lost_defaults, turn_default_links
 from planner.schedule.ending import (
     ending_goals,
@@ -269,9 +270,12 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
             everything: MatrixSet) -> Cohort | Refusal:
     node = group.nodes[0]
     major = default_version(group.want, node, matrices).split(".")[0]
+    rebuilt = with_builds(path, node, matrices, major)
+    path = rebuilt.path
     listed = build_steps(path, node, group.want, matrices, cuda_major=major, accepted=accepted)
     if listed.failure:
         return Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
+    listed = rebuilt.told(listed)
     turned = turn_default_links(listed.steps, path.states[-1], node, group.want, everything)
     if turned.failure:
         return Refusal(code="no-default", goals=(), why=(turned.failure,), sources=(), nearest=())

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from planner.fleet.fleet import Node
-from planner.fleet.packages import fill, own_toolkits, owner_set
+from planner.fleet.packages import fill, owner_set
 from planner.fleet.state import asked_state
+from planner.fleet.toolkits import own_toolkits
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Move, State
 from planner.model.target import ToolkitWant, Want

@@ -221,7 +221,8 @@ def step_fields(move: Move, changes: Changes, state: State, matrices: MatrixSet)
         fields["unpredicted"] = move.unpredicted
     if move.refresh:
         fields["refresh"] = tuple(StepRefresh(file=r.file, argv=r.argv, unit=r.unit) for r in move.refresh)
-    if notes := tuple(fill_words(n.text, changes) for n in move.notes if holds_all(n.when, state, matrices)):
+    moved = any(old != new for _, old, new in changes)      # else another build of the same
+    if notes := tuple(fill_words(n.text, changes) for n in move.notes if moved and holds_all(n.when, state, matrices)):
         fields["remarks"] = notes
     return fields
 

@@ -64,7 +64,7 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
             installed.pop(name, None)
         installed.update(act.install)
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted, kept)
-        if not _asked_for(transition, want, matrices):
+        if not _asked_for(transition, want, matrices) and any(old != new for _, old, new in transition.changes):
             step = step.model_copy(update={"remarks": (*(step.remarks or ()), UNASKED)})
         steps.append(step)
         if step.handover:
@@ -201,7 +201,7 @@ def explains(judgement: Judgement, change: tuple[str, str, str], after: State, m
 def _title(transition: Transition, *, by_hand: bool = False) -> str:
     def words(names: str, old: str, new: str) -> str:
         if old and new:
-            return f"{names} {old} -> {new}"
+            return f"{names} {old} -> {new}" if old != new else f"{names} {new} in another build"
         return f"add {names} {new}" if new else f"remove {names} {old}"
 
     listed = ", ".join(words(names, *versions) for versions, names in _alike(
@@ -272,6 +272,8 @@ def _title_back(changes: Iterable[Change], by_hand: Container[str]) -> str:
     def words(names: str, now: str, then: str, hand: bool) -> str:
         if hand:
             return f"boot {names} {then} by hand"
+        if now == then:
+            return f"{names} {then} in the build before"
         return f"{names} back to {then}" if then else f"remove {names} {now}"
 
     return ", ".join(words(names, *kind) for kind, names in _alike(

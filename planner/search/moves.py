@@ -64,9 +64,14 @@ def overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, 
 def sooner(changes: Changes, state: State, problem: Problem) -> int:
     """Count what a step of side-by-side versions leaves open that should come before it.
 
-    Versions come in the order in which the goal names them, and old ones leave when the new ones are there.
+    Versions come in the order in which the goal names them. Old ones leave when the new ones are there and when what
+    else is wanted has come: until then something may need them. Each such part counts twice, or the order of the
+    matrices (``overtaken``) would have its way.
     """
     total = 0
+    going = {component for component, _, new in changes if not new}
+    if going:
+        total += 2 * sum(g.unmet(state.get(name, ())) for name, g in problem.goals.items() if name not in going)
     for component, _, new in changes:
         goal = problem.goals.get(component)
         if goal is None or goal.want:
