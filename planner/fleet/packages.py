@@ -194,6 +194,7 @@ def installed_versions(component: str, facts: FactSet, state: State, matrices: M
 def package_globs(matrices: MatrixSet) -> tuple[str, ...]:
     """Return globs of every package name the matrices speak of: what discovery asks nodes about."""
     names = {n for s in matrices.packages for n in (*s.install, *s.optional, *s.detect, *s.replaces)}
+    names |= {glob for c in matrices.components.values() for globs in c.told_by.values() for glob in globs}
     globs = {_FIELD.sub("*", n) for n in names}
     return tuple(sorted(globs.union(*(_sweep_globs(s, matrices) for s in matrices.packages))))
 

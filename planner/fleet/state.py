@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from planner.facts.schema import FactSet
 from planner.fleet.packages import installed_versions, owner_set, publisher
 from planner.fleet.toolkits import own_toolkits
+from planner.matrix.globs import matches
 from planner.matrix.index import STAND_IN_SUFFIX, MatrixSet
 from planner.matrix.schema import Component, GpuModel, State
 from planner.model.version import version_key
@@ -37,7 +38,14 @@ def build_state(facts: FactSet, declared: Declared, matrices: MatrixSet) -> dict
         state[library] = _library(library, facts, state, matrices)
     state["container_toolkit"] = _one(facts.container_toolkit)
     state["cuda_runtime"] = _runtimes(facts, declared)
-    return {**state, **_said(declared, matrices)}
+    return {**state, **_told_by_packages(facts, matrices), **_said(declared, matrices)}
+
+
+def _told_by_packages(facts: FactSet, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return the values that installed packages tell by their names alone; without any of them nothing is said."""
+    return {name: (value,) for name, component in matrices.components.items() if component.told_by
+            for value, globs in component.told_by.items()
+            if any(matches(package, glob) for glob in globs for package in facts.packages)}
 
 
 def asked_state(names: Iterable[str], facts: FactSet, state: State, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:

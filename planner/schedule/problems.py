@@ -6,13 +6,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from planner.fleet.fleet import RECOGNISED_OWNERS, Node
-from planner.fleet.packages import PackagePlan, Unresolvable, obtainable_versions, resolve_install
+from planner.fleet.packages import (
+    PackagePlan,
+    Unresolvable,
+    obtainable_versions,
+    owner_set,
+    publisher,
+    read_version,
+    resolve_install,
+)
 from planner.fleet.state import asked_state
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import State
+from planner.matrix.schema import PackageSet, State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import Version, contains, newest
-from planner.schedule.handover import handed_over, moves_of, offers, unfit
+from planner.schedule.handover import handed_over, holds_all, moves_of, offers, unfit
 from planner.search.problem import Goal, Problem
 
 # Versions kept per wanted range: enough to fall back when the newest conflicts, few enough to stay fast.
@@ -103,7 +111,8 @@ def build_problem(node: Node, want: Want, matrices: MatrixSet, *, accepted: froz
     names = sorted(movable & (set(goals) | tied | freed))
     candidates: dict[str, tuple[str, ...]] = {}
     unobtainable: dict[tuple[str, str], str] = {}
-    fixed = _fixed((*goals, *names), node, goals, matrices)
+    kinds = (c for c in sorted(freed) if matrices.components[c].role == "component")
+    fixed = _fixed((*goals, *names, *kinds), node, goals, matrices)
     offer = _Offer(node, start, goals, default_version(want, node, matrices).split(".")[0], matrices,
                    known or Offers(node))
     for name in names:
@@ -170,7 +179,32 @@ class _Offer:
                     have = ", ".join(offered) or "none"
                     return {goal.want: f"the nodes' repositories have {name} {found[0]} with {other} {value} only: "
                                        f"want {other}: {value}, too ({' '.join(self._start[other])}: {have})"}
-        return {}
+        told = self._under_other_names(name, goal)
+        return {goal.want: told} if told else {}
+
+    def _under_other_names(self, name: str, goal: Goal) -> str:
+        """Return where a wanted version is to be had under names that do not go with those that are installed."""
+        facts, state, matrices = self._node.facts, {**self._node.state, **self._turned(name)}, self._matrices
+        own = owner_set(name, facts, self._node.state, matrices)
+        if own is None:
+            return ""
+        for other in matrices.packages:
+            if (other.component, other.manager) != (name, own.manager) or other.line == own.line or \
+                    not holds_all(other.when, state, matrices):
+                continue
+            for package, version in ((p, v) for p, versions in (facts.available or {}).items() for v in versions):
+                found = read_version(other, package, version, arch=facts.os.arch)
+                if found is not None and goal.met_by((found,)):
+                    return self._said_of_others(name, found, package, publisher(other, {package: version}), own)
+        return ""
+
+    def _said_of_others(self, name: str, version: str, package: str, who: str, own: PackageSet) -> str:
+        mine = publisher(own, self._node.facts.packages)
+        asked = next((n for n, c in self._matrices.components.items() if c.origin_of == name), "")
+        way = f"want {asked} {who} first, alone, then plan again" if asked and who and who != mine else \
+            "change over to these names by hand, then discover again"
+        return (f"the nodes' repositories have {name} {version} under other names only ({package}"
+                f"{f' of {who}' if who else ''}), which do not go with those that are installed: {way}")
 
     def _turned(self, name: str) -> dict[str, tuple[str, ...]]:
         return {c: v for c, v in self._becomes.items() if self._matrices.components[c].carrier == name}
@@ -213,8 +247,10 @@ def _fixed(names: Iterable[str], node: Node, goals: Mapping[str, Goal], matrices
             found[name] = (f"{name} lies in the image that these nodes boot, which planner does not change in place: "
                            "change the image, and want another node_image")
         elif move is None and owner and owner not in (*RECOGNISED_OWNERS, "none"):
-            found[name] = (f"{name} is owned by {owner}, which planner does not change in place: change it there, "
-                           f"or {_handed_back(name, owner, matrices)}")
+            told = f"{name} is owned by {owner}, which planner does not change in place: change it there" \
+                if name in goals else \
+                f"it is owned by {owner}, and moves at most where a target asks for it: want {name}, too"
+            found[name] = f"{told}, or {_handed_back(name, owner, matrices)}"
         elif name in goals and not moves_of(name, matrices):
             found[name] = f"no move changes {name} on such a node"
     return found

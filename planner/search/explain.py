@@ -180,6 +180,8 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...], t
     met = _as_wanted(problem, matrices)
     evidence = [text for name in rules for text in (_evidence(_shown(name, judge, met), problem, judge, wanted),
                                                     *_would_do(name, problem, matrices))]
+    evidence += [f"and {name} stays as it is: {reason}" for name, reason in problem.fixed.items()
+                 if name not in problem.goals and any(name in judge.seen[rule].components for rule in rules)]
     conclusion = f"so {' and '.join(wanted)} {'are' if len(wanted) > 1 else 'is'} out of reach for these nodes"
     stands = _stands(problem, matrices, judge, core) if rules else None
     if stands is False:
@@ -188,10 +190,12 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...], t
         conclusion += (": a combination that keeps them exists, but no order of steps leads to it without breaking one "
                        "on the way")
     if rules and not wanted:
+        mends = tuple(_asked_too(trial, matrices))
         conclusion = ("so nothing can be planned for these nodes while that is so: "
-                      + ("there is a state without it, and no step of this target leads there" if stands else
+                      + (f"what mends it, the target does not ask for ({', '.join(mends)})" if mends else
+                         "there is a state without it, and no step of this target leads there" if stands else
                          "nothing that they can get mends it"))
-        nearest = (*nearest, *_accepting(rules, problem, judge, trial))
+        nearest = (*(f"want {word}, too" for word in mends), *nearest, *_accepting(rules, problem, judge, trial))
     if not rules:
         conclusion = next(_contradictions(problem), f"no legal step leads to {' and '.join(wanted)} "
                           "(a downgrade, or a component that is not known on the nodes)")
@@ -254,6 +258,18 @@ def _fits(condition: Condition, value: str, text: bool) -> bool:
         return matches_value(condition, value, text=text)
     except ValueError:
         return False      # a range that was wanted, not a version
+
+
+def _asked_too(trial: Trial, matrices: MatrixSet) -> Iterator[str]:
+    """Yield values that move only where a target asks for them, and with which there would be a plan."""
+    problem = trial.problem
+    for name, component in sorted(matrices.components.items()):
+        if not component.carrier or name in problem.goals or name not in problem.start:
+            continue
+        for value in component.options:
+            goal = Goal(component=name, want=value, text=True)
+            if not goal.met_by(problem.start[name]) and trial.with_goals({name: goal}):
+                yield f"{name} {value}"
 
 
 def _accepting(rules: list[str], problem: Problem, judge: Judge, trial: Trial) -> Iterator[str]:

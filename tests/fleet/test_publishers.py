@@ -186,3 +186,12 @@ def test_an_installed_driver_is_seen_where_nothing_of_it_is_loaded() -> None:
     facts = ubuntu()
     silent = facts.driver.model_copy(update={"loaded": None, "on_disk": None, "userspace": None, "package": None})
     assert build_state(facts.model_copy(update={"driver": silent}), {}, shipped())["driver"] == (OLD,)
+
+
+def test_a_version_that_comes_under_other_names_only_is_told_with_the_way_there() -> None:
+    newer = {"nvidia-dkms-open": "590.48.01-1ubuntu1", "libnvidia-compute": "590.48.01-1ubuntu1"}
+    known = ubuntu(flavour="open")
+    facts = known.model_copy(update={"available": {**(known.available or {}), **offered(newer)}})
+    told = refused(facts, target(driver="590"))
+    assert "have driver 590.48.01 under other names only (nvidia-dkms-open of vendor)" in told
+    assert "want driver_origin vendor first, alone, then plan again" in told

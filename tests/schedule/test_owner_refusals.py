@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from planner.errors import NoPathError
-from tests.schedule.machines import NEW, plan_for, target, ubuntu
+from planner.fleet.packages import package_globs
+from planner.matrix.globs import matches
+from tests.schedule.machines import NEW, plan_for, shipped, target, ubuntu
 
 
-def refusal(owner: str, declared: dict[str, Any], **want: str) -> str:
+def refusal(owner: str, declared: dict[str, Any], **want: object) -> str:
     with pytest.raises(NoPathError) as refused:
         plan_for(ubuntu(owner=owner), target(**want), declared)
     (found,) = refused.value.diagnostics
@@ -33,3 +35,38 @@ def test_what_the_operator_installs_is_not_taken_over_in_place() -> None:
     assert "lies in a container of the GPU Operator" in told
     assert "planner_gpu_operator_driver to host" in told
     assert "not known" not in told
+
+
+def test_what_a_target_has_to_ask_for_too_is_told_before_that_it_could_accept_a_driver_that_does_not_work() -> None:
+    facts = ubuntu(model="NVIDIA RTX PRO 6000 Blackwell Server Edition", capability="12.0")
+    with pytest.raises(NoPathError) as refused:
+        plan_for(facts, target(driver=NEW))
+    (found,) = refused.value.diagnostics
+    assert "want driver_flavour open, too; or accept blackwell-needs-open-modules" in found.hint
+    assert "what mends it, the target does not ask for (driver_flavour open)" in found.why[-1]
+    assert plan_for(facts, target(driver=NEW, driver_flavour="open")).cohorts[0].steps
+
+
+PREBUILT = "linux-modules-nvidia-570-server-open-5.15.0-151-generic"
+
+
+@pytest.mark.parametrize("want", [{"driver": NEW}, {"kernel": "5.15.0-161-generic"}, {"driver_flavour": "open"}])
+def test_modules_that_come_ready_built_are_not_left_behind(want: dict[str, str]) -> None:
+    facts = ubuntu(packages={PREBUILT: "5.15.0-151.161+1"})
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), **{
+        f"linux-{part}-5.15.0-161-generic": ("5.15.0-161.171",) for part in ("image", "headers", "modules")}}})
+    with pytest.raises(NoPathError) as refused:
+        plan_for(facts, target(**want))
+    (found,) = refused.value.diagnostics
+    assert "come ready-built, in a package for each kernel" in found.why[0]
+    assert plan_for(facts, target(container_toolkit="1.19.1")).cohorts[0].steps
+
+
+def test_discovery_asks_for_the_packages_that_tell_it() -> None:
+    assert any(matches(PREBUILT, glob) for glob in package_globs(shipped()))
+
+
+def test_a_rule_says_why_what_would_mend_it_does_not_move() -> None:
+    told = refusal("operator", {"gpu_operator_driver": "pinned"}, cuda_runtime={"present": ["13.0"]})
+    assert "and driver stays as it is: it is owned by operator" in told
+    assert "want driver, too" in told
