@@ -195,3 +195,19 @@ def test_a_version_that_comes_under_other_names_only_is_told_with_the_way_there(
     told = refused(facts, target(driver="590"))
     assert "have driver 590.48.01 under other names only (nvidia-dkms-open of vendor)" in told
     assert "want driver_origin vendor first, alone, then plan again" in told
+
+
+BRANCH = {"nvidia-fabricmanager-570": f"{OLD}-1", "libnvsdm-570": f"{OLD}-1", "nvlink5-570": f"{OLD}-1"}
+NO_BRANCH = {"nvidia-fabricmanager": f"{NEW}-1", "libnvsdm": f"{NEW}-1", "nvlink5": f"{NEW}-1"}
+
+
+@pytest.mark.parametrize(("before", "after", "goal"), [(BRANCH, NO_BRANCH, NEW), (NO_BRANCH, BRANCH, OLD)])
+def test_what_reads_the_switches_goes_along_with_fabric_manager(
+        before: dict[str, str], after: dict[str, str], goal: str) -> None:
+    version = OLD if goal == NEW else NEW
+    known = ubuntu(flavour="open", version=version, model="NVIDIA B200", capability="10.0", packages=before,
+                   nvswitch=True, fabric_manager=ServiceFacts(version=f"{version}-1", active=True))
+    facts = known.model_copy(update={"available": {**(known.available or {}), **offered(before, after)}})
+    (step,) = only(facts, target(driver=goal)).steps
+    assert {n: v for n, v in step.packages.install.items() if n in after} == after
+    assert set(before) <= set(step.packages.remove)

@@ -70,3 +70,12 @@ def test_a_rule_says_why_what_would_mend_it_does_not_move() -> None:
     told = refusal("operator", {"gpu_operator_driver": "pinned"}, cuda_runtime={"present": ["13.0"]})
     assert "and driver stays as it is: it is owned by operator" in told
     assert "want driver, too" in told
+
+
+@pytest.mark.parametrize("want", [{"driver": NEW}, {"kernel": ">=6"}, {"os": "ubuntu-24.04"}])
+def test_a_jetson_is_sent_to_its_own_releases(want: dict[str, str]) -> None:
+    facts = ubuntu(model="Orin (nvgpu)", capability="8.7", version="540.4.0", owner="none")
+    with pytest.raises(NoPathError) as refused:
+        plan_for(facts, target(**want))
+    (found,) = refused.value.diagnostics
+    assert "its L4T release (JetPack)" in found.why[0]
