@@ -1,14 +1,15 @@
 """Maintenance windows that come every week, in the local time of a place: ``Sat,Sun 02:00-06:00 Europe/Berlin``.
 
 A window keeps its local times over daylight saving: on the night of a change it is an hour shorter or longer, and what
-has to fit into it is measured in real minutes.
+has to fit into it is measured in real minutes. It is never open at a time that the clocks there do not show, or show a
+second time after they have shown its end.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ EXAMPLE = "Sat,Sun 02:00-06:00 Europe/Berlin"
 
 _TEXT = re.compile(
     r"(?P<days>\S+)\s+(?P<opens>\d{2}:\d{2})-(?P<closes>\d{2}:\d{2})\s+(?P<zone>[A-Za-z][A-Za-z0-9_+/-]*)")
-_TURNS = 50              # pools whose windows have not met by then meet never, as far as anybody would wait
+_WEEKS = 53              # seasons come again; windows that do not meet in so many weeks meet never
 _AHEAD_DAYS = 15         # two weeks and a day: every weekly window comes at least once more, whole
 
 
@@ -38,19 +39,38 @@ class Window(NamedTuple):
 
     def intervals(self, around: datetime) -> list[tuple[datetime, datetime]]:
         """Return when it is open from a day before to two weeks behind a moment, in UTC, in order."""
-        zone = ZoneInfo(self.zone)
-        first = around.astimezone(zone).date() - timedelta(days=1)
-        found = []
-        for ahead in range(_AHEAD_DAYS + 1):
-            day = first + timedelta(days=ahead)
-            if day.weekday() not in self.days:
-                continue
-            last = day if self.closes > self.opens else day + timedelta(days=1)
-            start = datetime.combine(day, self.opens, zone).astimezone(UTC)
-            end = datetime.combine(last, self.closes, zone).astimezone(UTC)
-            if end > start:
-                found.append((start, end))
-        return found
+        return list(_intervals(self, around.astimezone(ZoneInfo(self.zone)).date() - timedelta(days=1)))
+
+
+@lru_cache(maxsize=4096)
+def _intervals(window: Window, first: date) -> tuple[tuple[datetime, datetime], ...]:
+    zone, found = ZoneInfo(window.zone), []
+    for ahead in range(_AHEAD_DAYS + 1):
+        day = first + timedelta(days=ahead)
+        if day.weekday() not in window.days:
+            continue
+        last = day if window.closes > window.opens else day + timedelta(days=1)
+        begin, end = datetime.combine(day, window.opens, zone), datetime.combine(last, window.closes, zone)
+        # Of a time that comes twice: it opens at the second and closes at the first, where that leaves anything.
+        opens, closes = _instant(begin, fold=1), _instant(end, fold=0)
+        opens = opens if opens < closes else _instant(begin, fold=0)
+        if opens < closes:
+            found.append((opens, closes))
+    return tuple(found)
+
+
+def _instant(local: datetime, *, fold: int) -> datetime:
+    """Return a local time in UTC: one that comes twice as ``fold`` says, one that never comes as the jump over it."""
+    early, late = (local.replace(fold=f) for f in (0, 1))
+    before, after = early.utcoffset(), late.utcoffset()
+    assert before is not None, "it has a zone"
+    assert after is not None, "it has a zone"
+    if before >= after:
+        return (late if fold else early).astimezone(UTC)
+    zone, moment = local.tzinfo, late.astimezone(UTC)      # as clocks go after the jump: not later than that
+    while moment.astimezone(zone).utcoffset() != after:
+        moment += timedelta(minutes=1)
+    return moment
 
 
 @lru_cache(maxsize=256)
@@ -110,10 +130,11 @@ def next_start(windows: Iterable[str], now: datetime, minutes: int) -> datetime 
 def common_start(pools: Iterable[Iterable[str]], now: datetime, minutes: int) -> datetime | None:
     """Return the first moment from ``now`` on at which something fits into a window of each of several pools.
 
-    None when some window is too short, or windows of two pools never meet.
+    None when some window is too short, or windows of two pools do not meet within a year.
     """
-    listed = [tuple(windows) for windows in pools]
-    for _ in range(_TURNS):
+    listed = sorted({tuple(windows) for windows in pools if windows})
+    until = now + timedelta(weeks=_WEEKS)
+    while now < until:
         starts = [next_start(windows, now, minutes) for windows in listed]
         known = [start for start in starts if start is not None]
         if len(known) < len(starts):
@@ -123,3 +144,15 @@ def common_start(pools: Iterable[Iterable[str]], now: datetime, minutes: int) ->
             return now
         now = latest
     return None
+
+
+def always_meet(pools: Iterable[Iterable[str]], begin: datetime, minutes: int) -> bool:
+    """Tell whether windows of several pools have room for something in common within about a week, whatever the season.
+
+    Clocks change at other times in other zones: windows that meet today may not do so in a month.
+    """
+    listed = sorted({tuple(windows) for windows in pools if windows})
+    zones = {parse_window(text).zone for windows in listed for text in windows}
+    seasons = [begin + timedelta(weeks=n) for n in range(_WEEKS if len(zones) > 1 else 1)]
+    starts = ((now, common_start(listed, now, minutes)) for now in seasons)
+    return all(start is not None and start - now <= timedelta(days=_AHEAD_DAYS) for now, start in starts)

@@ -239,7 +239,7 @@ def _limits(s: _Schedule) -> Iterator[str]:
 
 
 def _windows(s: _Schedule) -> Iterator[str]:
-    """Every batch fits into an hour of the week in which a window of each of its pools is open."""
+    """Every batch fits into an hour of the year in which a window of each of its pools is open."""
     known: dict[tuple[tuple[tuple[str, ...], ...], int], bool] = {}
     for _, batch in s.line:
         pools = sorted({s.nodes[n].pool for n in batch.nodes})
@@ -251,12 +251,16 @@ def _windows(s: _Schedule) -> Iterator[str]:
 
 
 def _fits(pools: tuple[tuple[str, ...], ...], needed: timedelta) -> bool:
+    zones = {text.split()[-1] for windows in pools for text in windows}
+    weeks = 53 if len(zones) > 1 else 1      # clocks change at other times in other zones
+    return not pools or any(_fits_about(pools, needed, _SOME_WEEK + timedelta(weeks=n)) for n in range(weeks))
+
+
+def _fits_about(pools: tuple[tuple[str, ...], ...], needed: timedelta, about: datetime) -> bool:
     open_: list[list[tuple[datetime, datetime]]] = []
-    if not pools:
-        return True
     for windows in pools:
         line: list[tuple[datetime, datetime]] = []
-        for begin, end in sorted(i for text in windows for i in parse_window(text).intervals(_SOME_WEEK)):
+        for begin, end in sorted(i for text in windows for i in parse_window(text).intervals(about)):
             if line and begin <= line[-1][1]:
                 line[-1] = line[-1][0], max(end, line[-1][1])
             else:

@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
-from planner.model.window import common_start, next_start
+from planner.model.window import always_meet, common_start, next_start
 from planner.schedule.limits import Unit
 from planner.schedule.plan import Batch, NodePlan, PoolLimit, Wave
 from planner.schedule.turns import FORKS
 
 NEVER_MEET = "windows-never-meet"
-_ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it
+_ANY_WEEK = datetime(2026, 1, 5, tzinfo=UTC)      # no clocks change in it, or in the next ones
 
 Windows = frozenset[tuple[str, ...]]              # those of several pools; pools without windows are not among them
 
 
 def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Callable[[Unit], int],
             not_before: str | None, *, one_by_one: bool) -> tuple[tuple[Unit, ...], ...]:
-    """Return units in groups whose windows have room for the longest of them in common.
+    """Return units in groups whose windows have room for the longest of them in common, in every season.
 
     Pools of one group move side by side; groups follow each other, because a batch of both would never begin. The
     group whose window opens first after ``not_before`` (of any week where that is None) comes first. With
@@ -42,7 +42,7 @@ def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Call
     for windows in sorted(kinds, key=opens):
         for at, (known, most, members) in enumerate(groups):
             both, either = known | windows, max(most, longest[windows])
-            if not windows or not (one_by_one or common_start(sorted(both), _ANY_WEEK, either) is None):
+            if not windows or (not one_by_one and always_meet(both, begin, either)):
                 groups[at] = both, either, [*members, *kinds[windows]]
                 break
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from planner.errors import ScheduleError
 from planner.model.target import RolloutPolicy
-from planner.model.window import DAYS, common_start, next_start, parse_window
+from planner.model.window import DAYS, always_meet, common_start, next_start, parse_window
 from planner.schedule.limits import unavailable
 from planner.schedule.verify import _spared, verify_schedule
 from tests.schedule.fleets import batches, plain, world
@@ -158,3 +159,53 @@ def test_a_batch_of_many_turns_that_no_window_holds_is_told_to_be_smaller() -> N
     assert "takes 30 minutes" in refused.value.diagnostics[0].summary
     assert "batch_max: 16" in refused.value.diagnostics[0].hint
 
+
+
+@pytest.mark.parametrize(("text", "around", "opened"), [
+    ("Sun 02:15-02:45 Europe/Berlin", datetime(2027, 3, 28, tzinfo=UTC), None),                 # never comes
+    ("Sun 01:50-02:30 Europe/Berlin", datetime(2027, 3, 28, tzinfo=UTC), ("00:50", "01:00")),   # ends in the jump
+    ("Sun 02:30-04:00 Europe/Berlin", datetime(2027, 3, 28, tzinfo=UTC), ("01:00", "02:00")),   # begins in it
+    ("Sun 02:30-04:00 Europe/Berlin", datetime(2026, 10, 25, tzinfo=UTC), ("01:30", "03:00")),  # its begin comes twice
+    ("Sun 01:00-02:30 Europe/Berlin", datetime(2026, 10, 25, tzinfo=UTC), ("23:00", "00:30")),  # its end does
+    ("Sun 02:10-02:50 Europe/Berlin", datetime(2026, 10, 25, tzinfo=UTC), ("00:10", "00:50")),  # both do
+    ("Sun 01:45-02:45 Australia/Lord_Howe", datetime(2026, 10, 3, 15, tzinfo=UTC), ("15:15", "15:45")),
+    ("Sun 01:40-01:55 Australia/Lord_Howe", datetime(2027, 4, 3, 15, tzinfo=UTC), ("14:40", "14:55")),
+])
+def test_it_is_open_only_while_the_clocks_there_show_it(text: str, around: datetime, opened: tuple[str, str] | None
+                                                        ) -> None:
+    found = [(f"{a:%H:%M}", f"{b:%H:%M}") for a, b in parse_window(text).intervals(around)
+             if abs(a - around) < timedelta(hours=20)]
+    assert found == ([opened] if opened else [])
+
+
+CHANGES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Africa/Casablanca", "UTC")
+
+
+@settings(deadline=None, max_examples=60)
+@given(day=st.sampled_from(DAYS), opens=st.integers(0, 1439), length=st.integers(1, 1439),
+       zone=st.sampled_from(CHANGES), week=st.integers(0, 52))
+def test_no_minute_of_it_is_outside_its_local_times(day: str, opens: int, length: int, zone: str, week: int) -> None:
+    closes = (opens + length) % 1440
+    text = f"{day} {opens // 60:02d}:{opens % 60:02d}-{closes // 60:02d}:{closes % 60:02d} {zone}"
+    for begin, end in parse_window(text).intervals(MONDAY + timedelta(weeks=week)):
+        moment = begin
+        while moment < end:
+            local = moment.astimezone(ZoneInfo(zone))
+            minute = local.hour * 60 + local.minute
+            assert opens <= minute < closes if closes > opens else minute >= opens or minute < closes
+            moment += timedelta(minutes=5)
+
+
+def test_windows_that_meet_in_half_of_the_year_share_no_batch() -> None:
+    """New York and Santiago are two hours apart in January, and none in July."""
+    table = {**plain(4, pool="a"), **{f"m{i}": {"pool": "b", "cohort": "d"} for i in range(4)}}
+    own = {"a": {"windows": ["Sun 01:30-03:30 America/New_York"], "max_unavailable": 2},
+           "b": {"windows": ["Sun 01:30-03:30 America/Santiago"], "max_unavailable": 2}}
+    for begin in (None, "2026-07-01T00:00:00Z"):
+        made = world(table, own=own, not_before=begin).plan()
+        assert verify_schedule(made, {p: RolloutPolicy(**fields) for p, fields in own.items()}) == ()
+        assert all(len({made.nodes[n].pool for n in b.nodes}) == 1 for w in made.waves for b in w.batches)
+    assert not always_meet([own["a"]["windows"], own["b"]["windows"]], MONDAY, 10)     # type: ignore[list-item]
+    july = common_start([own["a"]["windows"], own["b"]["windows"]], MONDAY, 10)        # type: ignore[list-item]
+    assert july is not None
+    assert july.month == 3, "New York's clocks have changed, Santiago's change in April"
