@@ -180,7 +180,9 @@ class _Order:
         """Return the waves of one phase."""
         nodes, like = self.nodes, self.like
         staging, rest = split_staging(units, nodes)
-        canaries = choose_canaries(rest, nodes, self.class_of, self.policies, old_canaries(like, rest) if like else ())
+        down = frozenset(n for limit in self.pools.values() for n in limit.already_down)
+        canaries = choose_canaries(rest, nodes, self.class_of, self.policies, old_canaries(like, rest) if like else (),
+                                   down)
         chosen = set(canaries)
         later = [u for u in rest if u not in chosen]
         begun = Counter(nodes[n].pool for u in canaries for n in u.nodes)

@@ -65,7 +65,8 @@ def canary_warnings(rest: Iterable[Unit], policies: Mapping[str, RolloutPolicy])
 
 
 def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str],
-                    policies: Mapping[str, RolloutPolicy], kept: Iterable[Unit] = ()) -> tuple[Unit, ...]:
+                    policies: Mapping[str, RolloutPolicy], kept: Iterable[Unit] = (),
+                    down: frozenset[str] = frozenset()) -> tuple[Unit, ...]:
     """Return the units that move as canaries, sorted.
 
     Pools with the same canary rule are covered together, by their own nodes.
@@ -76,11 +77,12 @@ def choose_canaries(units: Iterable[Unit], nodes: Mapping[str, NodePlan], class_
         class_of: Cohort -> hardware class.
         policies: Policy of every pool.
         kept: Units that are canaries whatever else is covered: they were before.
+        down: Nodes that are down.
 
     Raises:
         ScheduleError: Named canaries are unknown or leave a hardware class uncovered; a number is negative.
     """
-    choice = _Choice(tuple(units), nodes, class_of)
+    choice = _Choice(tuple(units), nodes, class_of, down)
     choice.taken.update(kept)
     scopes: dict[CanaryRule, set[str]] = defaultdict(set)
     for pool in sorted({pool for unit in choice.units for pool, _ in unit.pools}):
@@ -105,10 +107,11 @@ class _Choice:
     the first name.
     """
 
-    def __init__(self, units: tuple[Unit, ...], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str]) -> None:
+    def __init__(self, units: tuple[Unit, ...], nodes: Mapping[str, NodePlan], class_of: Mapping[str, str],
+                 down: frozenset[str]) -> None:
         self.units = tuple(sorted(units, key=lambda u: (len(u.nodes), u.nodes)))
         self.taken: set[Unit] = set()
-        self._nodes, self._class_of = nodes, class_of
+        self._nodes, self._class_of, self._down = nodes, class_of, down
         self._unit_of = {name: unit for unit in self.units for name in unit.nodes}
 
     def _class(self, name: str) -> str:
@@ -121,7 +124,12 @@ class _Choice:
         """Take the named nodes (those in staging or without a change are no canaries); complain about gaps."""
         problems = []
         for name in sorted(set(names)):
-            if name not in self._nodes:
+            if name in self._down and name not in self._nodes:
+                problems.append(Diagnostic(
+                    code="canary-down", subject=name, summary=f"canary {name!r} is down: it could not be read",
+                    hint="bring it back and run planner discover again, or name another node in rollout.canary",
+                    places=(("rollout", "canary"),)))
+            elif name not in self._nodes:
                 near = get_close_matches(name, sorted(self._nodes), n=1)
                 problems.append(Diagnostic(
                     code="unknown-canary", subject=name, summary=f"canary {name!r} is no node of this plan",

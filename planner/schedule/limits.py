@@ -16,6 +16,7 @@ NAMES_SHOWN = 6
 PROBLEMS_MAX = 20
 
 Counts = tuple[tuple[str, int], ...]     # (name, nodes), sorted by name
+Place = tuple[str, str]                  # pool, failure domain
 
 
 class Unit(NamedTuple):
@@ -25,13 +26,17 @@ class Unit(NamedTuple):
     nvlink_domain: str
     pools: Counts
     failure_domains: Counts              # nodes without a failure domain count nowhere
+    places: tuple[Place, ...] = ()       # pools in failure domains, sorted
 
 
 class Ceilings(NamedTuple):
-    """What one batch may take, nodes that are down already subtracted."""
+    """What one batch may take, nodes that are down already subtracted.
+
+    A batch keeps what each pool that it has nodes of says of their failure domains; what other pools say is not asked.
+    """
 
     pools: Mapping[str, int]
-    failure_domains: Mapping[str, int]
+    failure_domains: Mapping[Place, int]
     batch_max: Mapping[str, int]         # pool -> size of a whole batch that has nodes of this pool
 
 
@@ -41,6 +46,7 @@ class Room:
     def __init__(self, ceilings: Ceilings) -> None:
         self._ceilings = ceilings
         self._domains: Counter[str] = Counter()
+        self._domain_most: dict[str, int] = {}     # failure domain -> least that a pool in the batch says of it
         self._batch_max: int | None = None
         self._total = 0
         self.taken: Counter[str] = Counter()
@@ -58,7 +64,9 @@ class Room:
             after = self.taken[pool] + count
             if after > self._ceilings.pools[pool] or after > caps.get(pool, after):
                 return False
-        limits = self._ceilings.failure_domains
+        if not self._ceilings.failure_domains:
+            return True
+        limits = self._limits(unit)
         return all(self._domains[name] + count <= limits.get(name, count + self._domains[name])
                    for name, count in unit.failure_domains)
 
@@ -70,6 +78,15 @@ class Room:
             self.taken[pool] += count
         for name, count in unit.failure_domains:
             self._domains[name] += count
+        self._domain_most |= self._limits(unit)
+
+    def _limits(self, unit: Unit) -> dict[str, int]:
+        """Return what would bind the failure domains of a unit once it is in the batch."""
+        found = {name: self._domain_most[name] for name, _ in unit.failure_domains if name in self._domain_most}
+        for place in unit.places:
+            if (most := self._ceilings.failure_domains.get(place)) is not None:
+                found[place[1]] = min(most, found.get(place[1], most))
+        return found
 
     def _most(self, unit: Unit) -> int | None:
         own = [self._ceilings.batch_max[pool] for pool, _ in unit.pools if pool in self._ceilings.batch_max]
@@ -92,7 +109,8 @@ def make_units(names: Iterable[str], nodes: Mapping[str, NodePlan]) -> tuple[Uni
         members[(domain, "") if domain else ("", name)].append(name)
     units = [
         Unit(nodes=tuple(found), nvlink_domain=domain, pools=_counts(nodes[n].pool for n in found),
-             failure_domains=_counts(nodes[n].failure_domain for n in found))
+             failure_domains=_counts(nodes[n].failure_domain for n in found),
+             places=tuple(sorted({(nodes[n].pool, d) for n in found if (d := nodes[n].failure_domain)})))
         for (domain, _), found in members.items()
     ]
     return tuple(sorted(units, key=lambda u: u.nodes))
@@ -196,12 +214,10 @@ def make_ceilings(units: Iterable[Unit], nodes: Mapping[str, NodePlan], limits: 
     pools = {pool: limits[pool].max_unavailable - len(limits[pool].already_down) for pool in moving}
     down = Counter(nodes[n].failure_domain if n in nodes else (limit.down_domains or {}).get(n, "")
                    for limit in limits.values() for n in limit.already_down)
-    domains: dict[str, int] = {}
-    for name in (n for u in units for n in u.nodes):
-        domain, most = nodes[name].failure_domain, limits[nodes[name].pool].max_unavailable_per_domain
-        if domain and most is not None:
-            domains[domain] = min(most - down[domain], domains.get(domain, most))
-    problems += [_domain_problem(d, left, down[d]) for d, left in sorted(domains.items()) if left < 1]
+    domains = {(pool, domain): most - down[domain] for pool, domain in sorted({p for u in units for p in u.places})
+               if (most := limits[pool].max_unavailable_per_domain) is not None}
+    lost = {domain: _down_in(domain, nodes, limits) for (_, domain), left in domains.items() if left < 1}
+    problems += [_domain_problem(domain, lost[domain]) for domain in sorted(lost)]
     if not problems:
         batch_max = {p: m for p in moving if (m := policies[p].batch_max) is not None}
         ceilings = Ceilings(pools=pools, failure_domains=domains, batch_max=batch_max)
@@ -244,15 +260,34 @@ def _pool_problem(pool: str, limit: PoolLimit, policy: RolloutPolicy) -> Diagnos
         code="capacity-used-up", subject=f"pool {pool}",
         summary=f"pool {pool} may lose {limit.max_unavailable} of {limit.nodes} nodes at once, and "
                 f"{len(down)} {'is' if len(down) == 1 else 'are'} down already: {shown(down)}",
-        hint=f"bring them back and run planner discover again, or raise max_unavailable to {len(down) + 1}")
+        hint=f"bring {'it' if len(down) == 1 else 'them'} back and run planner discover again, or "
+             + _spare(limit, policy))
 
 
-def _domain_problem(domain: str, left: int, down: int) -> Diagnostic:
-    why = f"{down} of its nodes are down already" if down else "max_unavailable_per_domain is 0"
+def _down_in(domain: str, nodes: Mapping[str, NodePlan], limits: Mapping[str, PoolLimit]) -> list[str]:
+    return [n for limit in limits.values() for n in limit.already_down
+            if (nodes[n].failure_domain if n in nodes else (limit.down_domains or {}).get(n, "")) == domain]
+
+
+def _domain_problem(domain: str, down: list[str]) -> Diagnostic:
+    count = f"{len(down)} of its nodes {'is' if len(down) == 1 else 'are'} down already: {shown(down)}"
+    raised = f"raise max_unavailable_per_domain to {1 + len(down)}"
     return Diagnostic(
         code="nothing-may-move", subject=f"failure domain {domain}",
-        summary=f"no node of failure domain {domain} may move: {why}",
-        hint=f"raise max_unavailable_per_domain to {1 + down}")
+        summary=f"no node of failure domain {domain} may move: {count if down else 'max_unavailable_per_domain is 0'}",
+        hint=f"bring {'it' if len(down) == 1 else 'them'} back and run planner discover again, or {raised}" if down else
+             raised)
+
+
+def _spare(limit: PoolLimit, policy: RolloutPolicy) -> str:
+    """Return what has to be written for a pool that may lose one node beside those that are down."""
+    needed = len(limit.already_down) + 1
+    texts = []
+    if absolute(policy.max_unavailable, limit.nodes) < needed:
+        texts.append(f"raise max_unavailable to {needed}")
+    if unavailable(policy.model_copy(update={"max_unavailable": needed}), limit.nodes) < needed:
+        texts.append(f"lower min_in_service to {limit.nodes - needed}")
+    return " and ".join(texts)
 
 
 class _TooLarge(NamedTuple):
@@ -271,7 +306,7 @@ def _too_large(unit: Unit, ceilings: Ceilings, limits: Mapping[str, PoolLimit], 
         if size > (left := ceilings.pools[pool]):
             yield _TooLarge(f" of pool {pool}", size, left, "max_unavailable", size + len(limits[pool].already_down))
     for domain, size in unit.failure_domains:
-        if size > (left := ceilings.failure_domains.get(domain, size)):
+        if size > (left := min(ceilings.failure_domains.get(p, size) for p in unit.places if p[1] == domain)):
             yield _TooLarge(f" in failure domain {domain}", size, left, "max_unavailable_per_domain",
                             size + down[domain])
     whole = min((ceilings.batch_max[p] for p, _ in unit.pools if p in ceilings.batch_max), default=len(unit.nodes))

@@ -23,7 +23,7 @@ class _Queue:
 
     def __init__(self, units: Iterable[Unit], pool: str, key: Key) -> None:
         def alike(unit: Unit) -> tuple[object, ...]:
-            return (key(unit), unit.failure_domains, unit.pools)
+            return (key(unit), unit.failure_domains, unit.pools, unit.places)
 
         ordered = sorted(units, key=lambda u: (key(u), u.failure_domains, u.pools, u.nodes))
         self.pool = pool

@@ -119,3 +119,39 @@ def test_canaries_are_spread_over_failure_domains() -> None:
     plan = world(table, max_unavailable=4, max_unavailable_per_domain=1).plan()
     (chosen,) = batches(plan, "canary")
     assert len({plan.nodes[n].failure_domain for n in chosen}) == len({plan.nodes[n].cohort for n in chosen}) == 4
+
+
+def test_a_pool_that_says_less_of_a_rack_does_not_bind_the_others_once_it_is_done() -> None:
+    """Pool x lets one node of a rack go at once, y three: with x in the batch one, without it three."""
+    table = {**{f"x{i}": {"pool": "x", "failure_domain": "r"} for i in range(2)},
+             **{f"y{i}": {"pool": "y", "failure_domain": "r", "cohort": "d"} for i in range(8)}}
+    own = {"x": {"max_unavailable": 2, "max_unavailable_per_domain": 1, "soak_minutes": 0},
+           "y": {"max_unavailable": 8, "max_unavailable_per_domain": 3, "growth": 10, "soak_minutes": 0}}
+    made = world(table, own=own)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    sizes = [(len(b.nodes), len({plan.nodes[n].pool for n in b.nodes})) for w in plan.waves for b in w.batches]
+    assert sorted(sizes) == [(1, 1)] * 4 + [(3, 1)] * 2, sizes
+
+
+def test_who_is_down_is_named_and_the_floor_is_told_where_it_binds() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        racks(**ONE_EACH).schedule()
+    assert "1 of its nodes is down already: lost" in refused.value.diagnostics[0].summary
+    made = world({f"n{i:02}": {} for i in range(18)}, None, None, {"p": ("x1", "x2")}, max_unavailable=9,
+                 min_in_service=18)
+    with pytest.raises(ScheduleError) as refused:
+        made.schedule()
+    assert refused.value.diagnostics[0].hint.endswith("or lower min_in_service to 17")
+    both = replace(made, rollout=made.rollout.model_copy(update={"max_unavailable": 1}))
+    with pytest.raises(ScheduleError) as refused:
+        both.schedule()
+    assert refused.value.diagnostics[0].hint.endswith("raise max_unavailable to 3 and lower min_in_service to 17")
+
+
+def test_a_named_canary_that_is_down_is_told_as_that() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        world({f"n{i}": {} for i in range(4)}, None, None, {"p": ("c1",)}, max_unavailable=3,
+              canary=("c1", "n0")).schedule()
+    found = refused.value.diagnostics[0]
+    assert (found.code, found.summary) == ("canary-down", "canary 'c1' is down: it could not be read")
