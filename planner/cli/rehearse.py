@@ -75,7 +75,7 @@ def _in_lab(plan: Plan, bundle: Path, most: int, *, keep: bool) -> Rehearsal:
     from planner.emit.write import write_bundle
     from planner.lab.lab import Lab
     from planner.lab.mirror import choose_nodes, mirror_plan, stand_in_packages
-    from planner.lab.rehearsal import Rehearsal, assets_of, lab_names, specs_for, still_loaded
+    from planner.lab.rehearsal import Rehearsal, assets_of, lab_names, specs_for, still_running
     from planner.schedule.assemble import finish
 
     files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in sorted(bundle.rglob("*"))
@@ -94,8 +94,8 @@ def _in_lab(plan: Plan, bundle: Path, most: int, *, keep: bool) -> Rehearsal:
         pairs = ", ".join(f"{lab_name}={real}" for lab_name, real in names.items())
         _say(f"{len(names)} lab nodes stand for {len(plan.nodes)}: {pairs}")
         lab.up(specs_for(plan, names), stand_in_packages(mirrored.plan), say=_say)
-        for name, version in still_loaded(plan, names).items():
-            lab.exec(name, "/usr/lib/planner-lab/kmod", "still", version)
+        for name, what, version in still_running(plan, names):
+            lab.exec(name, "/usr/lib/planner-lab/kmod", "still", what, version)
         mirrored = mirror_plan(plan, tuple(names.values()), {name: lab.machine_id(name) for name in names})
         here = finish(mirrored.plan, mirrored.plan.seal)
         rendered = render_bundle(here, assets)

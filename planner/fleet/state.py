@@ -114,6 +114,8 @@ def _system(facts: FactSet, state: dict[str, tuple[str, ...]]) -> None:
         state["arch"] = (facts.os.arch,)
     if facts.kernel.running:
         state["kernel"] = (facts.kernel.running,)
+    if facts.kernel.next_boot not in (None, facts.kernel.running):
+        state["next_kernel"] = _one(facts.kernel.next_boot)      # only another one is news
     if facts.os.secure_boot is not None:
         state["secure_boot"] = ("yes" if facts.os.secure_boot else "no",)
 

@@ -6,7 +6,7 @@ real SSH, package managers and reboots. It proves nothing about NVIDIA's softwar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,10 +107,15 @@ def _spec(name: str, cohort: Cohort) -> NodeSpec:
     )
 
 
-def still_loaded(plan: Plan, names: Mapping[str, str]) -> dict[str, str]:
-    """Return, for lab nodes whose own reboot is a step, the driver version that is loaded although another is there."""
-    return {lab: change.from_ for lab, real in names.items() for cohort in plan.cohorts if real in cohort.nodes
-            for step in cohort.steps for change in step.changes if change.component in FOLLOWS_AFTER_REBOOT}
+def still_running(plan: Plan, names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield lab node, "driver" or "kernel", and what still runs of it although another is installed and boots next."""
+    cohort_of = {node: cohort for cohort in plan.cohorts for node in cohort.nodes}
+    for lab, real in names.items():
+        start = cohort_of[real].start
+        if "next_kernel" in start and "kernel" in start:
+            yield lab, "kernel", start["kernel"][0]
+        if _loads(cohort_of[real]):
+            yield lab, "driver", start["loaded_driver"][0]
 
 
 def _loads(cohort: Cohort) -> bool:

@@ -58,6 +58,8 @@ class Component(Document):
     origin_of: Slug | None = None     # component whose packages' publisher it tells (``PackageSet.origins``)
     default_of: Slug | None = None    # side-by-side component of which it is the version that the default link leads to
     loaded_of: Slug | None = None     # component of which it is what runs: the installed version does after a reboot
+    next_of: Slug | None = None       # component of which it is the value that the next boot brings
+    parts_of: Slug | None = None      # component whose packages it tells the versions of, where these are not equal
     told_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)   # value -> globs of packages that tell it
     asked: bool = False               # part of a node's state only where a target names it
     releases_of: Slug | None = None   # component whose releases are this one's, too

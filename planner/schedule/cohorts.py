@@ -6,17 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from planner.check.judge import judgements_of
-from planner.check.verdict import Judgement, Verdict
 from planner.diagnostics import Diagnostic
 from planner.documents import digest, dump_model
 from planner.errors import InputError
 from planner.fleet.fleet import Fleet, Node
 from planner.fleet.state import asked_state
 from planner.matrix.index import MatrixSet
-from planner.matrix.schema import State
 from planner.model.target import Target, ToolkitWant, Want
 from planner.model.version import parse_range
+from planner.schedule.boots import Boot, first_boot, next_boot
 from planner.schedule.builds import with_builds
 from planner.schedule.default_link import tell_lost_defaults, turn_default_links
 from planner.schedule.ending import (
@@ -28,9 +26,10 @@ from planner.schedule.ending import (
     without_goals,
 )
 from planner.schedule.handover import moves_for
+from planner.schedule.judged import inherited, known_problems, running
 from planner.schedule.limits import shown
 from planner.schedule.pending import load_installed
-from planner.schedule.plan import Claimed, Cohort, KnownProblem, Step
+from planner.schedule.plan import Cohort, Step
 from planner.schedule.problems import (
     Offers,
     accepted_names,
@@ -181,10 +180,11 @@ class Paths:
 
 
 class Known(NamedTuple):
-    """What was found for other goals of the same nodes."""
+    """What was found for other goals of the same nodes, and what they boot next where that is another kernel."""
 
     paths: Paths
     offers: Offers
+    booted: tuple[Boot, Offers] | None = None
 
 
 def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str, ...] = (),
@@ -198,7 +198,9 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
         optimize: Order of the cost fields; empty for the default.
         paths: What was found for other groups with the same matrices.
     """
-    known, accepted = Known(paths or Paths(), Offers(group.nodes[0])), accepted_names(target)
+    node, accepted = group.nodes[0], accepted_names(target)
+    boot = next_boot(node, matrices)
+    known = Known(paths or Paths(), Offers(node), (boot, Offers(boot.node)) if boot else None)
     found = _found(group, accepted, matrices, optimize, known)
     if isinstance(found, Cohort):
         return found
@@ -211,12 +213,25 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
             raise SearchLimitError
         return isinstance(other, Cohort)
 
-    return refuse(found, Trial(found.whole, feasible))
+    refusal = refuse(found, Trial(found.whole, feasible))
+    return refusal._replace(why=boot.refused(refusal.why)) if boot else refusal
 
 
 def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize: tuple[str, ...], known: Known
            ) -> Cohort | Stuck:
-    """Return the plan of a group, or where it ends."""
+    """Return the plan of a group, or where it ends: on what its nodes boot next, as soon as a step reboots."""
+    now = known.booted and _planned(group, None, accepted, matrices, optimize, known)
+    if isinstance(now, Cohort) and first_boot(now.steps) is None:
+        return now
+    boot, offers = known.booted or (None, known.offers)
+    nodes = (boot.node, *group.nodes[1:]) if boot else group.nodes
+    then = _planned(group._replace(nodes=nodes), boot, accepted, matrices, optimize, known._replace(offers=offers))
+    return now if now and isinstance(then, Cohort) and first_boot(then.steps) is None else then
+
+
+def _planned(group: Group, boot: Boot | None, accepted: frozenset[str], matrices: MatrixSet, optimize: tuple[str, ...],
+             known: Known) -> Cohort | Stuck:
+    """Return the plan of a group as the state of its first node has it, or where it ends."""
     node = group.nodes[0]
     goals = goals_of(group.want, matrices)
     asked = asked_state(sorted(goals), node.facts, node.state, matrices)
@@ -228,7 +243,7 @@ def _found(group: Group, accepted: frozenset[str], matrices: MatrixSet, optimize
     path = _path(problem, ending, group, mine, known)
     if isinstance(path, Stuck):
         return path
-    made = _cohort(group, path, problem, mine, accepted, matrices)
+    made = _cohort(group, path, boot, mine, accepted, matrices)
     return made if isinstance(made, Cohort) else Stuck(problem, problem, ending, mine, refusal=made)
 
 
@@ -238,7 +253,7 @@ def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: Mat
     First what the target names moves, and what is tied to it; then whatever a node's repositories offer; then more
     versions of every wanted branch. Nothing is called out of reach before all of it was tried.
     """
-    (paths, offers), whole, freed = known, problem, problem
+    paths, offers, whole, freed = known.paths, known.offers, problem, problem
     try:
         path = paths.find(without_goals(whole, ending), matrices)
         if path is None or ending:
@@ -266,7 +281,7 @@ def _path(problem: Problem, ending: tuple[str, ...], group: Group, matrices: Mat
         return Stuck(whole, without_goals(whole, ending), ending, matrices, limited=True)
 
 
-def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, accepted: frozenset[str],
+def _cohort(group: Group, path: Path, boot: Boot | None, matrices: MatrixSet, accepted: frozenset[str],
             everything: MatrixSet) -> Cohort | Refusal:
     node = group.nodes[0]
     major = default_version(group.want, node, matrices).split(".")[0]
@@ -282,17 +297,20 @@ def _cohort(group: Group, path: Path, problem: Problem, matrices: MatrixSet, acc
     pending = load_installed(listed.steps, path.states[0], group.want, everything)
     listed = pending.before_all(turned.added_to(listed))
     listed = tell_lost_defaults(listed, path.states[-1], node, group.want, everything)
-    kept, running = kept_values(node, everything), _running(path.states[-1], listed.steps)
+    start = path.states[0]
+    if boot is not None and first_boot(listed.steps) is not None:
+        listed, start = boot.said_by(listed, start, accepted, everything), boot.start(start)
+    kept, goal = kept_values(node, everything), running(path.states[-1], listed.steps)
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
         nodes=tuple(n.name for n in group.nodes),
-        start=_plain({**path.states[0], **turned.before, **pending.before}),
+        start=_plain({**start, **turned.before, **pending.before}),
         goal=_plain({**path.states[-1], **turned.after, **pending.after}),
         installed=dict(sorted(node.facts.packages.items())), gpu_names=tuple(g.model for g in node.facts.gpus),
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
-        inherited=_inherited(problem, matrices), cost=_cost(path, (*pending.steps, *turned.steps)),
-        warnings=known_problems({**kept, **path.states[0]}, {**kept, **running}, matrices),
+        inherited=inherited(start, matrices), cost=_cost(path, (*pending.steps, *turned.steps)),
+        warnings=known_problems({**kept, **start}, {**kept, **goal}, matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
     # Not of its nodes: one that leaves or joins changes nothing for the others.
@@ -311,49 +329,6 @@ def _cost(path: Path, more: Sequence[Step]) -> dict[str, int]:
     return {**cost, "steps": cost["steps"] + len(more), "reboots": cost["reboots"] + sum(
         s.disruption == "reboot" for s in more), "minutes": cost["minutes"] + sum(s.minutes for s in more),
             "drains": int(bool(path.transitions or more))}
-
-
-def _inherited(problem: Problem, matrices: MatrixSet) -> tuple[Claimed, ...]:
-    bad = [j for j in judgements_of(problem.start, matrices) if j.blocking and j.verdict is not Verdict.SUPPORTED]
-    return tuple(claimed(j, matrices) for j in bad)
-
-
-def _running(state: State, steps: Iterable[Step]) -> State:
-    """Return the state with what is loaded as it will be.
-
-    After a reboot the installed version runs, and so does what others change: whoever replaces it loads it.
-    """
-    steps = tuple(steps)
-    if any(s.disruption in ("reboot", "module-reload") for s in steps):
-        moved = set(state)
-    else:
-        moved = {c.component for s in steps if s.handover for c in s.changes}
-    return {**state, **{loaded: state[name] for name in sorted(moved) if (loaded := f"loaded_{name}") in state}}
-
-
-def known_problems(start: State, goal: State, matrices: MatrixSet) -> tuple[KnownProblem, ...]:
-    """Return the warnings that hold at the goal, in the order of the matrices; each says whether it is new."""
-    def found(state: State) -> list[Judgement]:
-        return [j for j in judgements_of(state, matrices)
-                if j.severity == "warning" and j.verdict is Verdict.UNSUPPORTED]
-
-    before = {j.key for j in found(start)}
-    return tuple(
-        KnownProblem(claim=j.rule, statement=j.statement, source=_source(j, matrices), hint=j.hint,
-                     at_start=j.key in before)
-        for j in found(goal)
-    )
-
-
-def claimed(judgement: Judgement, matrices: MatrixSet) -> Claimed:
-    """Return a judgement as a plan document carries it."""
-    return Claimed(claim=judgement.rule, statement=judgement.statement, source=_source(judgement, matrices))
-
-
-def _source(judgement: Judgement, matrices: MatrixSet) -> str:
-    if judgement.provenance is None:
-        return matrices.files.get(judgement.rule, "")
-    return matrices.source_of(judgement.rule, judgement.provenance)
 
 
 def refusal_diagnostics(refused: Iterable[tuple[Refusal, Group]], target: Target | None = None

@@ -11,7 +11,7 @@ from planner.model.target import Target, ToolkitWant, Want
 from planner.schedule.plan import Cohort, Plan, Step
 from planner.validate.awaited import out_of_turn
 from planner.validate.handover import legal_move, told_by_hand
-from planner.validate.loaded import not_loaded
+from planner.validate.loaded import boots, gone_for_good, no_way_from, not_booted, not_loaded
 from planner.validate.mixing import misfenced
 from planner.validate.rules import RawMatrices, Rules, State, compare, in_range
 from planner.validate.stated import left_to_people, mislinked, misnamed, misstated_cost, mistimed
@@ -75,11 +75,12 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
         yield "the steps do not lead to the goal that the plan states"
     left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted}
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
+    yield from not_booted(cohort, rules)
     yield from misstated_cost(cohort, states, rules, accepted)
     yield from (f"way back, {text}" for text in _replay_back(cohort, state, rules, accepted))
-    loaded = {name for name, said in rules.components.items() if said.get("loaded_of")}     # no reboot brings it back
-    if {k: v for k, v in state.items() if v and k not in loaded} != {
-            k: v for k, v in cohort.start.items() if v and k not in loaded}:
+    gone = gone_for_good(cohort, rules)
+    if {k: v for k, v in state.items() if v and k not in gone} != {
+            k: v for k, v in cohort.start.items() if v and k not in gone}:
         yield "the way back does not lead to the start"
 
 
@@ -89,7 +90,8 @@ def _replay_back(cohort: Cohort, state: dict[str, tuple[str, ...]], rules: Rules
         by_hand = left_to_people(step, cohort, rules)
         yield from (f"{text} ({step.id})" for text in _apply(step, state, rules, by_hand=by_hand))
         yield from (f"{text} ({step.id})" for text in told_by_hand(step, state, rules, back=True))
-        yield from (f"after {step.id}: {text}" for text in _worse(state, cohort.start, rules, accepted))
+        if not no_way_from(cohort, rules):
+            yield from (f"after {step.id}: {text}" for text in _worse(state, cohort.start, rules, accepted))
 
 
 def _worse(state: State, start: State, rules: Rules, accepted: set[str]) -> Iterator[str]:
@@ -115,7 +117,7 @@ def _apply(step: Step, state: dict[str, tuple[str, ...]], rules: Rules, *, by_ha
     if bare and (step.packages.install or step.packages.remove or step.handover):
         yield f"has packages or instructions, and the move {step.move} has none"
     for change in step.changes:
-        if change.component not in move["components"]:
+        if change.component not in move["components"] and not boots(step, change, state, rules):
             yield f"{change.component} is not moved by {step.move}"
         values = state.get(change.component, ())
         if change.from_ and not any(compare(change.from_, v) == 0 for v in values):

@@ -14,7 +14,7 @@ import pytest
 from planner.emit.assets import load_assets
 from planner.emit.render import render_bundle
 from planner.emit.write import read_bundle, write_bundle
-from planner.facts.schema import DriverFacts
+from planner.facts.schema import DriverFacts, KernelFacts
 from planner.lab import registry
 from tests.schedule.machines import NEW, OLD, ubuntu, write
 
@@ -96,12 +96,18 @@ def test_a_sound_bundle_passes_on_lab_nodes_in_the_state_of_the_fleet(tmp_path: 
 
 @pytest.mark.usefixtures("lab_machine")
 def test_a_node_that_was_upgraded_behind_its_back_is_rebooted_and_proved(tmp_path: Path) -> None:
-    """Libraries of one driver, the module of another: NVML answers nobody, so its GPUs are not known before."""
+    """Libraries of one driver, the module of another: NVML answers nobody, so its GPUs are not known before.
+
+    And the kernel that boots is not the one that runs.
+    """
+    kernels = {f"linux-image-5.15.0-{n}-generic": f"5.15.0-{n}.{n}" for n in (151, 161)}
     driver = DriverFacts(loaded=OLD, on_disk=NEW, userspace=NEW, package=f"{NEW}-0ubuntu0.22.04.1", owner="apt",
                          flavour="open", nvml_error="Driver/library version mismatch")
-    write(tmp_path, ubuntu(version=NEW, flavour="open", driver=driver, gpus=(), nvswitch=None))
+    write(tmp_path, ubuntu(version=NEW, flavour="open", driver=driver, gpus=(), nvswitch=None, packages=kernels,
+                           kernel=KernelFacts(running="5.15.0-151-generic", next_boot="5.15.0-161-generic")))
     (tmp_path / "target.yml").write_text(TARGET.replace("DRIVER", NEW) + "select: [n1]\n", encoding="utf-8")
     planner(tmp_path, "plan", "--facts", "facts.json", "--target", "target.yml", "--out", "bundle", code=0)
+    assert "boots kernel 5.15.0-161-generic" in (tmp_path / "bundle" / "PLAN.md").read_text(encoding="utf-8")
     told = planner(tmp_path, "rehearse", tmp_path / "bundle", code=0)
     assert "rehearsal passed in" in told.stdout
     found = report(tmp_path / "bundle")

@@ -92,6 +92,7 @@ def test_clean_set_is_clean(tmp_path: Path) -> None:
         "packages": 3,
         "gpu_models": 2,
         "across": 0,
+        "times": 0,
         "signatures": 0,
         "files": 1,
         "tombstones": 0,

@@ -116,7 +116,9 @@ def test_every_component_can_be_moved_and_installed(shipped: MatrixSet) -> None:
     packaged = {(p.component, p.manager) for p in shipped.packages}
     linked = {c for m in shipped.moves if m.act == "links" for c in m.components}
     assert linked == {name for name, c in shipped.components.items() if c.default_of}
-    assert moved == {*COMPONENTS, *MORE, *HANDED, *linked}
+    booted = {c for m in shipped.moves if m.act == "boot" for c in m.components}
+    assert booted == {name for name, c in shipped.components.items() if c.loaded_of}
+    assert moved == {*COMPONENTS, *MORE, *HANDED, *linked, *booted}
     by_packages = {c for m in shipped.moves if m.act == "packages" for c in m.components}
     assert by_packages == {*COMPONENTS, *MORE}
     assert [(c, m) for c in COMPONENTS for m in ("apt", "dnf") if (c, m) not in packaged] == []
@@ -347,7 +349,8 @@ def _numbers(value: object, key: str = "") -> list[object]:
     if isinstance(value, list):
         return [n for v in value for n in _numbers(v, key)]
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return [value] if plain and key not in ("minutes", "parts", "prior", "times", "strength") else []
+    counted = ("minutes", "parts", "prior", "times", "strength", "slot_parts", "timeout_percent")
+    return [value] if plain and key not in counted else []
 
 
 def test_version_and_readme_are_there() -> None:

@@ -100,7 +100,7 @@ def changed(cohort: Cohort, **fields: object) -> Cohort:
 WRONG: dict[str, tuple[Callable[[Cohort], Cohort], str]] = {
     "other-link": (lambda c: changed(c, links={LINK: NEWER.path}), "the wanted default has"),
     "no-link": (lambda c: changed(c, links={}), "the wanted default has"),
-    "a-package": (lambda c: changed(c, packages=PackageAct(manager="apt", remove=("x",))), "turns links, and nothing"),
+    "a-package": (lambda c: changed(c, packages=PackageAct(manager="apt", remove=("x",))), "has packages or instr"),
     "another-move": (lambda c: changed(c, move="toolkit"), "names no package"),
     "other-version": (lambda c: changed(c, changes=(c.steps[0].changes[0].model_copy(update={"to": "12.8.1"}),)),
                       "the wanted default is 12.4.1"),

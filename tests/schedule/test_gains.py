@@ -11,8 +11,8 @@ from planner.check.verdict import Verdict
 from planner.cli.inputs import load_facts, load_rules, load_target
 from planner.matrix.index import MatrixSet
 from planner.schedule.assemble import make_plan
-from planner.schedule.cohorts import known_problems
 from planner.schedule.gains import gains_of
+from planner.schedule.judged import known_problems
 from planner.schedule.plan import Plan
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "02-one-node"

@@ -8,7 +8,7 @@ import pytest
 
 from planner.check.evaluate import judge_state
 from planner.matrix.schema import State
-from planner.schedule.cohorts import known_problems
+from planner.schedule.judged import known_problems
 from planner.schedule.steps import explains
 from tests.search.worlds import claim, matrices, raw
 

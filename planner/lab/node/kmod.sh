@@ -71,13 +71,17 @@ list() {
   done
 }
 
-still() { # VERSION: what an upgrade without a reboot leaves - other packages, and the modules of before in use
+still() { # driver VERSION | kernel RELEASE: what an upgrade without a reboot leaves - other packages, and what ran before
+  if [ "$1" = kernel ]; then
+    echo "$2" > /run/planner-lab/kernel-release
+    return
+  fi
   old=$(cat "$loaded/nvidia")
   for entry in "$loaded"/*; do
-    echo "$1" > "$entry"
-    echo "$1" > "/sys/module/$(basename "$entry")/version"
+    echo "$2" > "$entry"
+    echo "$2" > "/sys/module/$(basename "$entry")/version"
   done
-  told=$(sed "s/ $old / $1 /" /proc/driver/nvidia/version)
+  told=$(sed "s/ $old / $2 /" /proc/driver/nvidia/version)
   echo "$told" > /proc/driver/nvidia/version
 }
 
@@ -118,7 +122,7 @@ case $(basename "$0") in
   modinfo) info "$@";;
   depmod|insmod) exit 0;;
   kmod)   # at boot: what udev and modules-load.d would do
-    [ "${1:-}" != still ] || { still "$2"; exit; }
+    [ "${1:-}" != still ] || { still "$2" "$3"; exit; }
     [ -z "$(module_file "$(uname -r)" nvidia)" ] || { load nvidia && load nvidia_uvm; }
     exit 0;;
 esac
