@@ -31,7 +31,7 @@ _FIELD_PATTERNS = {
     "cuda_major": r"(?P<cuda_major>[0-9]+)",
 }
 _FLAVOUR = re.compile(r"-[a-z][a-z0-9-]*\Z")           # of a kernel: -generic, -cloud-amd64
-_STAND_IN = re.compile(r"(?:\+|\.)standin\Z")         # a stand-in is read as what it stands for
+_STAND_IN = re.compile(r"(?:\+|\.)standin\Z")
 
 
 class Unresolvable(NamedTuple):
@@ -64,8 +64,13 @@ def fill(template: str, version: str, cuda_major: str) -> str:
     return _FIELD.sub(lambda m: values[m.group(1)], template)
 
 
+def unmarked(version: str) -> str:
+    """Return a package version without the mark of a stand-in: it is read as what it stands for."""
+    return _STAND_IN.sub("", version)
+
+
 @lru_cache(maxsize=4096)
-def _pattern(template: str) -> re.Pattern[str]:
+def pattern_of(template: str) -> re.Pattern[str]:
     """Return a regular expression that reads the fields back out of a name or a package version."""
     result, seen, last = "", set(), 0
     for match in _FIELD.finditer(template):
@@ -87,7 +92,7 @@ def read_version(package_set: PackageSet, name: str, version: str, *, arch: str 
     The first ``install`` template is the one that identifies the component. ``arch`` is the machine's, as
     ``uname -m`` prints it; a kernel's release ends in it where packages do not name it.
     """
-    by_name = _pattern(package_set.install[0]).match(name)
+    by_name = pattern_of(package_set.install[0]).match(name)
     if not by_name:
         return None
     fields = by_name.groupdict()
@@ -95,7 +100,7 @@ def read_version(package_set: PackageSet, name: str, version: str, *, arch: str 
         return fields["version"]
     if fields.get("dashed") and "{" not in package_set.version:
         return fields["dashed"].replace("-", ".")     # the name alone tells it
-    by_version = _pattern(package_set.version).match(_STAND_IN.sub("", version))
+    by_version = pattern_of(package_set.version).match(unmarked(version))
     found = by_version.groupdict().get("version") if by_version else None
     branch = fields.get("branch")
     return None if found is None or (branch and not found.startswith(branch)) else found + _suffix(package_set, arch)
@@ -107,7 +112,7 @@ def _suffix(package_set: PackageSet, arch: str) -> str:
 
 def _matching(versions: Iterable[str], version_glob: str) -> list[str]:
     """Return the package versions that match a glob, newest first."""
-    return newest(v for v in versions if any(matches(t, version_glob) for t in (v, _STAND_IN.sub("", v))))
+    return newest(v for v in versions if any(matches(t, version_glob) for t in (v, unmarked(v))))
 
 
 def owner_set(component: str, facts: FactSet, state: State, matrices: MatrixSet,
@@ -300,19 +305,8 @@ def publisher(package_set: PackageSet, packages: Mapping[str, str]) -> str:
     if not package_set.origins:
         return ""
     templates = (*package_set.install, *package_set.optional)
-    versions = (v for t in templates for n, v in sorted(packages.items()) if _pattern(t).match(n))
+    versions = (v for t in templates for n, v in sorted(packages.items()) if pattern_of(t).match(n))
     return _publisher_of(package_set, next(versions, ""))
-
-
-def built_for(package_set: PackageSet, packages: Mapping[str, str]) -> str:
-    """Return the toolkit's major that what is installed of a set is built for, "" where no name or version tells."""
-    for name, version in sorted(packages.items()):
-        by_name = _pattern(package_set.install[0]).match(name)
-        by_version = _pattern(package_set.version).match(_STAND_IN.sub("", version)) if by_name else None
-        if by_name and by_version:
-            fields = {**by_version.groupdict(), **by_name.groupdict()}
-            return fields.get("cuda_major", "")
-    return ""
 
 
 def _publisher_of(package_set: PackageSet, version: str) -> str:
@@ -331,7 +325,7 @@ def _foreign(package_set: PackageSet, version: str, own: str, shared: list[str],
 
 def _belongs(name: str, package_set: PackageSet) -> bool:
     """Tell whether a package is one that a set installs, whatever its version."""
-    return any(_pattern(template).match(name) for template in (*package_set.install, *package_set.optional))
+    return any(pattern_of(template).match(name) for template in (*package_set.install, *package_set.optional))
 
 
 def brought_globs(
@@ -367,7 +361,7 @@ def boot_entry_packages(
     if package_set is None or not package_set.boot_entries:
         return None
     templates = (*package_set.install, *package_set.optional)
-    return frozenset(n for n in names if any(_pattern(template).match(n) for template in templates))
+    return frozenset(n for n in names if any(pattern_of(template).match(n) for template in templates))
 
 
 def resolve_remove(

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from planner.fleet.fleet import Node
-from planner.fleet.packages import Unresolvable, built_for, owner_set, resolve_install
+from planner.fleet.packages import Unresolvable, owner_set, resolve_install
+from planner.fleet.parts import built_for
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Move, State
 from planner.schedule.steps import StepList

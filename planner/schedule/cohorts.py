@@ -28,6 +28,7 @@ from planner.schedule.ending import (
 from planner.schedule.handover import moves_for
 from planner.schedule.judged import inherited, known_problems, running
 from planner.schedule.limits import shown
+from planner.schedule.mixed import not_of_one_version, settled
 from planner.schedule.pending import load_installed
 from planner.schedule.plan import Cohort, Step
 from planner.schedule.problems import (
@@ -291,6 +292,8 @@ def _cohort(group: Group, path: Path, boot: Boot | None, matrices: MatrixSet, ac
     if listed.failure:
         return Refusal(code="not-obtainable", goals=(), why=(listed.failure,), sources=(), nearest=())
     listed = rebuilt.told(listed)
+    if mixed := not_of_one_version(goals_of(group.want, matrices).values(), listed.steps, node, matrices):
+        return mixed
     turned = turn_default_links(listed.steps, path.states[-1], node, group.want, everything)
     if turned.failure:
         return Refusal(code="no-default", goals=(), why=(turned.failure,), sources=(), nearest=())
@@ -310,7 +313,7 @@ def _cohort(group: Group, path: Path, boot: Boot | None, matrices: MatrixSet, ac
         steps=listed.steps, way_back=listed.way_back, no_return_after=listed.no_return_after,
         no_return_why=listed.no_return_why, no_return_packages=listed.no_return_packages,
         inherited=inherited(start, matrices), cost=_cost(path, (*pending.steps, *turned.steps)),
-        warnings=known_problems({**kept, **start}, {**kept, **goal}, matrices),
+        warnings=known_problems({**kept, **start}, {**settled(kept, listed.steps, matrices), **goal}, matrices),
     )
     slug = (node.state.get("gpu_model") or ("nogpu",))[0].replace("_", "-").replace(" ", "-").lower()[:24]
     # Not of its nodes: one that leaves or joins changes nothing for the others.

@@ -18,7 +18,8 @@ from planner.fleet.packages import (
     resolve_install,
     resolve_remove,
 )
-from planner.fleet.state import service_versions
+from planner.fleet.parts import mixed_parts
+from planner.fleet.state import asked_state, service_versions
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, State
@@ -47,7 +48,7 @@ class StepList:
 def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda_major: str,
                 accepted: frozenset[str]) -> StepList:
     """Turn a path into steps with exact packages; the way back undoes them in reverse order."""
-    installed, kept = dict(node.facts.packages), kept_values(node, matrices)
+    installed, kept = dict(node.facts.packages), {**_lying(node, matrices), **kept_values(node, matrices)}
     steps: list[Step] = []
     back: list[Step] = []
     no_return: tuple[str, str, tuple[str, ...]] | None = None
@@ -147,7 +148,13 @@ def kept_values(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
               if name in matrices.components and name not in tied and name not in node.state}
     if any(gpu.mig_enabled for gpu in node.facts.gpus):
         found["mig"] = ("yes",)
-    return found
+    return found | mixed_parts(node.facts, node.state, matrices)
+
+
+def _lying(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
+    """Return what lies on a node side by side, in use or not: it counts for rules only where a target names it."""
+    names = (name for name, component in matrices.components.items() if component.asked and component.many)
+    return asked_state(names, node.facts, node.state, matrices)
 
 
 def _step(step_id: str, transition: Transition, act: PackageAct, after: State, matrices: MatrixSet,

@@ -13,6 +13,7 @@ from planner.diagnostics import short
 from planner.facts.schema import FactSet, PythonEnvFacts
 from planner.fleet.fleet import Node
 from planner.fleet.packages import owner_set
+from planner.fleet.parts import mixed_parts
 from planner.fleet.state import service_versions
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import State
@@ -40,7 +41,7 @@ def views_of(name: str, facts: FactSet, state: State, environment: str, matrices
         matrices: Vocabulary, package sets and GPU models.
     """
     base = {**state, **_kept(facts), "environment": (environment,)}
-    base |= _packages_held(facts, base, matrices)
+    base |= {**_packages_held(facts, base, matrices), **mixed_parts(facts, base, matrices)}
     return (View(name, base), *(View(f"{name}: {env.path}", {**base, **own}) for env in facts.python_envs
                                 if (own := environment_values(env, matrices))))
 

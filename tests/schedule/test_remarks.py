@@ -66,3 +66,9 @@ def test_a_board_whose_fabric_manager_cannot_start_is_told(facts: FactSet, told:
     assert any("NVLink subnet manager" in r for r in remarks(plan)) is told
     known = {w.claim for cohort in plan.cohorts for w in cohort.warnings}
     assert ("nvlink5-boards-need-nvlsm" in known) is told
+
+
+def test_forward_compatibility_libraries_that_a_newer_driver_outgrows_are_told() -> None:
+    lying = ubuntu(packages={"cuda-compat-12-8": f"{OLD}-1"})
+    assert sum("error 803" in r for r in remarks(plan_for(lying, target(driver=NEW)))) == 1
+    assert not any("error 803" in r for r in remarks(plan_for(ubuntu(), target(driver=NEW))))
