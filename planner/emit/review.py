@@ -8,7 +8,7 @@ from planner.emit.fences import constraint
 from planner.schedule.canary import canary_sentences
 from planner.schedule.fences import NEW, OLD, fence_mark
 from planner.schedule.known import goal_problems
-from planner.schedule.opening import begins
+from planner.schedule.opening import begins, has_windows
 from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
 
@@ -31,7 +31,7 @@ def _head(plan: Plan) -> Iterator[str]:
     yield f"# Plan {text(plan.name)}"
     yield ""
     yield (f"{count(nodes, 'node')} of {len(plan.nodes)} will change, in {count(len(plan.waves), 'wave')}, "
-           f"within {hours(plan.eta_minutes)} at worst (soaks included, drains not).")
+           f"{_at_worst(plan)}")
     if plan.eta is not None:
         eta = plan.eta
         yield (f"Expected are {hours(eta.p50_minutes)}, in four of five rollouts {hours(eta.p10_minutes)} to "
@@ -45,6 +45,14 @@ def _head(plan: Plan) -> Iterator[str]:
         *((f"Input: {text(name)}", f"`{text(value)}`") for name, value in sorted(plan.inputs.items())),
         ("Made by", f"planner {text(plan.planner_version)}"),
     ])
+
+
+def _at_worst(plan: Plan) -> str:
+    if plan.eta is not None and plan.eta.at_worst_minutes is not None:
+        return (f"within {hours(plan.eta.at_worst_minutes)} at worst (soaks and closed hours between windows included, "
+                "drains not).")
+    closed = ", nor is the time between windows" if has_windows(plan) else ""
+    return f"within {hours(plan.eta_minutes)} at worst (soaks included, drains not{closed})."
 
 
 def _changes(plan: Plan) -> Iterator[str]:

@@ -52,8 +52,9 @@ def _head(plan: Plan, course: Forecast) -> Iterator[str]:
     yield (f"<p>{count(nodes, 'node')} of {len(plan.nodes)} will change, in {count(len(plan.waves), 'wave')}. "
            "Every state on the way was validated.</p></header>")
     spread = f"{hours(eta.p10_minutes)} to {hours(eta.p90_minutes)} in four of five rollouts"
+    worst, closed = eta.at_worst_minutes or plan.eta_minutes, ", closed hours are" * (eta.at_worst_minutes is not None)
     tiles = [(hours(eta.p50_minutes), "expected", spread),
-             (hours(plan.eta_minutes), "at worst", "by planning figures; drains and approvals not counted"),
+             (hours(worst), "at worst", f"by planning figures; drains and approvals not counted{closed}"),
              (f"{eta.gpu_hours:,}", "GPU-hours out", f"{eta.gpu_hours_at_worst:,} at worst"),
              (str(eta.peak_nodes_out), "nodes out at most", "those that are down already counted"),
              (str(fixes), "CVEs fixed", "by releases on the way"),

@@ -15,7 +15,7 @@ from planner.report.timeline import ASCII, UNICODE, timeline_lines
 from planner.schedule.canary import canary_sentences
 from planner.schedule.estimate import Forecast, forecast
 from planner.schedule.known import goal_problems
-from planner.schedule.opening import begins, has_windows
+from planner.schedule.opening import begins
 from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Eta, Plan, Wave
 
@@ -82,8 +82,9 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
     if told := begins(plan):
         yield from wrapped(told, width)
-    closed = ", the time between windows not counted" if has_windows(plan) else ""
-    yield from wrapped(f"at worst {spent(plan.eta_minutes)} by planning figures{closed}; every state was validated",
+    worst = eta.at_worst_minutes or plan.eta_minutes
+    closed = ", closed hours between windows counted" * (eta.at_worst_minutes is not None)
+    yield from wrapped(f"at worst {spent(worst)} by planning figures{closed}; every state was validated",
                        width, style="dim")
     if plan.bound_minutes and moving > 1:
         busy = sum(b.minutes for w in plan.waves for b in w.batches)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from statistics import NormalDist
 from typing import NamedTuple
 
+from planner.model.window import common_start
 from planner.schedule.canary import command_digest
-from planner.schedule.opening import first_opening, has_windows, opening
+from planner.schedule.opening import first_opening, has_windows
 from planner.schedule.pairs import expected_pairs, pair_minutes, plan_domains
 from planner.schedule.plan import Cohort, Eta, MeasuredTime, Plan, PoolLimit, Step
 from planner.schedule.turns import CALLS, FORKS
@@ -148,6 +149,7 @@ class Durations:
                     if limit.canary_command}
         told = steps | commands | ({("pair", "")} if pairs else set())
         self.measured_nodes = max((m.nodes for m in plan.measured or () if (m.kind, m.name) in told), default=0)
+        self._groups: dict[tuple[str, ...], tuple[Group, ...]] = {}
         self._batches: dict[tuple[tuple[Group, ...], float], tuple[float, float]] = {}
 
     def path(self, steps: Sequence[Step]) -> NodeTime:
@@ -166,6 +168,12 @@ class Durations:
 
     def groups(self, nodes: Iterable[str]) -> tuple[Group, ...]:
         """Return how many of these nodes are of which cohort, sorted, each with the pool of its longest command."""
+        key = tuple(nodes)
+        if key not in self._groups:
+            self._groups[key] = self._grouped(key)
+        return self._groups[key]
+
+    def _grouped(self, nodes: tuple[str, ...]) -> tuple[Group, ...]:
         counts: Counter[str] = Counter()
         pools: dict[str, set[str]] = {}
         for name in nodes:
@@ -259,72 +267,98 @@ def forecast(plan: Plan) -> Forecast:
 
     The course begins with the first batch: at the plan's earliest start, in the first maintenance window.
     """
-    durations, gpus_of = Durations(plan), {c.id: gpu_count(c) for c in plan.cohorts}
-    moving = {c.id for c in plan.cohorts if c.steps}
-    nodes_of = {b.id: tuple(n for n in b.nodes if plan.nodes[n].cohort in moving)
-                for w in plan.waves for b in w.batches}
-    gpus = {batch: sum(gpus_of[plan.nodes[n].cohort] for n in nodes) for batch, nodes in nodes_of.items()}
-    pairs = {wave: tuple((pair.nodes, sum(gpus_of[plan.nodes[n].cohort] for n in pair.nodes)) for pair in found)
-             for wave, found in expected_pairs(plan).items()}
-    spans, approvals, _ = _course(plan, durations, nodes_of, gpus, pairs, math.exp(FACTOR.mu))
+    durations, calls = Durations(plan), _Calls.of(plan)
+    spans, approvals, _ = _course(plan, durations, calls, math.exp(FACTOR.mu))
     factors = [1.0] if durations.certain else [FACTOR.quantile((i + 0.5) / _FACTORS) for i in range(_FACTORS)]
-    courses = [_course(plan, durations, nodes_of, gpus, pairs, factor) for factor in factors]
+    courses = [_course(plan, durations, calls, factor) for factor in factors]
     p10, p50, p90 = _quantiles([(course[-1].end, variance) for course, _, variance in courses if course])
-    minutes = {b.id: b.minutes for w in plan.waves for b in w.batches} | {"": pair_minutes(plan)}
-    batches = [s for s in spans if s.nodes]
+    worst = _course(plan, durations, calls, None).spans
+    busy, busy_at_worst = ([s for s in found if s.nodes] for found in (spans, worst))
     eta = Eta(
         p10_minutes=p10, p50_minutes=p50, p90_minutes=p90,
+        at_worst_minutes=round(worst[-1].end) if worst and has_windows(plan) else None,
         guessed=True if plan.measured and not durations.certain else None,
         measured_nodes=durations.measured_nodes,
-        gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in batches) / 60),
-        gpu_hours_at_worst=round(sum(s.gpus * minutes[s.batch] for s in batches) / 60),
+        gpu_hours=round(math.fsum(s.gpus * (s.end - s.start) for s in busy) / 60),
+        gpu_hours_at_worst=round(math.fsum(s.gpus * (s.end - s.start) for s in busy_at_worst) / 60),
         peak_nodes_out=max((len(s.nodes) for s in spans), default=0)
         + sum(len(p.already_down) for p in plan.pools.values()))
     return Forecast(eta=eta, spans=spans, approvals=approvals, peak_of_pool=_peaks(plan, spans))
 
 
-_Pairs = Mapping[str, tuple[tuple[tuple[str, str], int], ...]]      # wave -> nodes of each pair, and their GPUs
-_Course = tuple[tuple[Span, ...], tuple[tuple[float, str], ...], float]
+class _Call(NamedTuple):
+    nodes: tuple[str, ...]             # those that change
+    gpus: int
+    windows: tuple[tuple[str, ...], ...]      # of their pools
 
 
-def _course(plan: Plan, durations: Durations, nodes_of: Mapping[str, tuple[str, ...]], gpus: Mapping[str, int],
-            pairs: _Pairs, factor: float) -> _Course:
-    """Return spans and approvals as they come with mean durations under a factor, and the variance of the whole."""
+class _Calls(NamedTuple):
+    """What a plan does to nodes: its batches by id, and the pairs behind its waves."""
+
+    batches: Mapping[str, _Call]
+    pairs: Mapping[str, tuple[_Call, ...]]
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Calls:
+        """Return the calls of a plan."""
+        gpus = {c.id: gpu_count(c) for c in plan.cohorts}
+        moving = {c.id for c in plan.cohorts if c.steps}
+
+        def call(names: Iterable[str]) -> _Call:
+            nodes = tuple(n for n in names if plan.nodes[n].cohort in moving)
+            pools = sorted({plan.nodes[n].pool for n in nodes} & set(plan.pools))
+            return _Call(nodes, sum(gpus[plan.nodes[n].cohort] for n in nodes),
+                         tuple(plan.pools[pool].windows for pool in pools))
+
+        return cls({b.id: call(b.nodes) for w in plan.waves for b in w.batches},
+                   {wave: tuple(call(pair.nodes) for pair in found) for wave, found in expected_pairs(plan).items()})
+
+
+class _Course(NamedTuple):
+    spans: tuple[Span, ...]
+    approvals: tuple[tuple[float, str], ...]
+    variance: float
+
+
+def _course(plan: Plan, durations: Durations, calls: _Calls, factor: float | None) -> _Course:
+    """Return spans and approvals as they come with mean durations under a factor, and the variance of the whole.
+
+    Without a factor everything takes as long as it may: planning figures, and timeouts of commands.
+    """
     begin = first_opening(plan) if has_windows(plan) else None
     spans: list[Span] = []
     approvals: list[tuple[float, str]] = []
     at = variance = 0.0
+
+    def wait(call: _Call, minutes: int, wave: str, batch: str) -> float:
+        if begin is None:
+            return at
+        now = begin + timedelta(minutes=at)
+        start = at + ((common_start(call.windows, now, minutes) or now) - now).total_seconds() / 60
+        spans.extend([Span(kind="wait", wave=wave, batch=batch, start=at, end=start)] if start > at else [])
+        return start
+
     for wave in plan.waves:
         for batch in wave.batches:
-            nodes = nodes_of[batch.id]
-            if begin is not None:
-                wait = _wait(plan, nodes, begin + timedelta(minutes=at), batch.minutes)
-                spans += [Span(kind="wait", wave=wave.id, batch=batch.id, start=at, end=at + wait)] if wait else []
-                at += wait
-            mean, spread = durations.batch(nodes, factor)
-            spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=at + mean, nodes=nodes,
-                              gpus=gpus[batch.id]))
+            call = calls.batches[batch.id]
+            at = wait(call, batch.minutes, wave.id, batch.id)
+            mean, spread = (batch.minutes, 0.0) if factor is None else durations.batch(call.nodes, factor)
+            spans.append(Span(kind="batch", wave=wave.id, batch=batch.id, start=at, end=at + mean, nodes=call.nodes,
+                              gpus=call.gpus))
             at, variance = at + mean, variance + spread
         soaked = at + wave.soak_minutes
-        for nodes, out in pairs.get(wave.id, ()):
-            if begin is not None:
-                wait = _wait(plan, nodes, begin + timedelta(minutes=at), pair_minutes(plan))
-                spans += [Span(kind="wait", wave=wave.id, batch="", start=at, end=at + wait)] if wait else []
-                at += wait
-            mean = durations.pair.mean(factor)
-            spans.append(Span(kind="pair", wave=wave.id, batch="", start=at, end=at + mean, nodes=nodes, gpus=out))
-            at, variance = at + mean, variance + (0.0 if at < soaked else durations.pair.variance)
+        for call in calls.pairs.get(wave.id, ()):
+            at = wait(call, pair_minutes(plan), wave.id, "")
+            mean = pair_minutes(plan) if factor is None else durations.pair.mean(factor)
+            spans.append(Span(kind="pair", wave=wave.id, batch="", start=at, end=at + mean, nodes=call.nodes,
+                              gpus=call.gpus))
+            at, variance = at + mean, variance + (0.0 if at + mean < soaked else durations.pair.variance)
         if at < soaked:
             spans.append(Span(kind="soak", wave=wave.id, batch="", start=at, end=soaked))
             at = soaked
         if wave.approval:
             approvals.append((at, wave.id))
-    return tuple(spans), tuple(approvals), variance
-
-
-def _wait(plan: Plan, nodes: Iterable[str], now: datetime, minutes: int) -> float:
-    """Return for how many minutes nodes have to wait for a window of so many minutes; 0 where it never opens."""
-    return ((opening(plan, nodes, now, minutes) or now) - now).total_seconds() / 60
+    return _Course(tuple(spans), tuple(approvals), variance)
 
 
 def _quantiles(courses: Sequence[tuple[float, float]]) -> tuple[int, int, int]:

@@ -194,6 +194,7 @@ class Eta(Document):
     p10_minutes: int
     p50_minutes: int
     p90_minutes: int
+    at_worst_minutes: int | None = None    # the worst case with closed hours between windows; None: no windows
     guessed: Literal[True] | None = None   # there is a history, and for some of the plan planning figures stand
     measured_nodes: int = 0           # of earlier rollouts, behind the best known time; 0: planning figures alone
     gpu_hours: int                    # out of service, as expected

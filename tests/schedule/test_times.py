@@ -205,3 +205,16 @@ def test_the_review_says_pairs_and_when_it_may_begin() -> None:
     assert "| a pair of ib, soak 5 minutes" in text
     assert "drained for about 10 minutes by planning figures" in text
     assert "+ pair" in text_of(made)
+
+
+def test_the_worst_case_counts_the_hours_between_windows() -> None:
+    """One batch a night: three nights, the last ten minutes of the third."""
+    made = planned(windows=("daily 03:00-03:15 UTC",), not_before="2027-01-04T02:00:00Z")
+    eta = forecast(made).eta
+    assert (made.eta_minutes, eta.at_worst_minutes) == (40, 2 * 1440 + 10)
+    assert eta.p90_minutes <= 2 * 1440 + 10
+    made = made.model_copy(update={"eta": eta})
+    assert "within 48 h 10 min at worst (soaks and closed hours between windows included, drains not)" in \
+        render_review(made)
+    assert "at worst 2 d 0 h by planning figures, closed hours between windows counted" in text_of(made)
+    assert forecast(planned()).eta.at_worst_minutes is None
