@@ -27,6 +27,7 @@ from planner.matrix.schema import (
 )
 from planner.model.version import version_key
 
+LONG_TERM = "LTSB"              # kind of a branch (``Release.branch_type``)
 STAND_IN_SUFFIX = " (stand-in)"
 _BRANDS = frozenset({"NVIDIA", "GEFORCE", "TESLA", "QUADRO"})
 _COUNT = re.compile(r"X\d+|\d+X")
@@ -111,6 +112,18 @@ class MatrixSet:
         """Return what is known of one release, or None."""
         return self._releases_by_key.get((component, version_key(version)))
 
+    def is_short_lived(self, component: str, version: str) -> bool:
+        """Tell whether a version is known to be of a branch without long-term support."""
+        branch = version.partition(".")[0]
+        if (component, branch) not in self._short_lived:
+            kinds = {r.branch_type for r in self.releases.get(component, ()) if r.version.partition(".")[0] == branch}
+            self._short_lived[component, branch] = bool(kinds - {None}) and LONG_TERM not in kinds
+        return self._short_lived[component, branch]
+
+    @cached_property
+    def _short_lived(self) -> dict[tuple[str, str], bool]:
+        return {}
+
     def claims_of(self, family: str) -> tuple[Claim, ...]:
         """Return the claims of a family, in the order of the matrices."""
         return self._claims_by_family.get(family, ())
@@ -125,7 +138,8 @@ class MatrixSet:
     def with_moves(self, moves: tuple[Move, ...]) -> MatrixSet:
         """Return the same knowledge with other moves; what was looked up so far is shared."""
         other = replace(self, moves=moves)
-        vars(other).update(_claims_by_family=self._claims_by_family, _releases_by_key=self._releases_by_key)
+        vars(other).update(_claims_by_family=self._claims_by_family, _releases_by_key=self._releases_by_key,
+                           _short_lived=self._short_lived)
         return other
 
     def source_of(self, name: str, provenance: Provenance) -> str:

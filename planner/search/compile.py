@@ -54,7 +54,7 @@ class _MoveSteps:
             after = tuple(after_state.get(name) for name in names)
             if after == tuple(values) or not all(allowed(after[:depth]) for depth in range(1, len(after) + 1)):
                 continue
-            cost = cost_of(self.move, changes, self._problem)
+            cost = cost_of(self.move, changes, self._problem, self._matrices)
             yield Step(after, pack(cost.get(f, 0) for f in self._order), group=self.number,
                        label=Transition(move=self.move.name, changes=changes, cost=cost))
 

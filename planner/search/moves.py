@@ -25,7 +25,7 @@ def transitions(
             after = apply_changes(state, changes, matrices)
             early = changed if move.disruption == "reboot" else 0
             order = places[move.name] + sooner(changes, state, problem)
-            cost = {**cost_of(move, changes, problem), "early": early, "order": order}
+            cost = {**cost_of(move, changes, problem, matrices), "early": early, "order": order}
             yield Transition(move=move.name, changes=changes, cost=cost), after
 
 
@@ -201,16 +201,17 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
         yield tuple(change for changes in choice for change in changes)
 
 
-def cost_of(move: Move, changes: Changes, problem: Problem) -> dict[str, int]:
+def cost_of(move: Move, changes: Changes, problem: Problem, matrices: MatrixSet) -> dict[str, int]:
     """Return what a step costs by itself, whatever the rest of the state is.
 
-    What no goal names stays in its branch, or away, where that is enough: nobody asked for more than that.
+    What no goal names stays in its branch, or away, where that is enough: nobody asked for more than that. Where it has
+    to leave its branch, one with long-term support is nearer.
     """
     age = sum(
         [v for v in problem.candidates.get(c, ()) if problem.goals[c].met_by((v,))].index(new)
         for c, _, new in changes
         if new and c in problem.goals and problem.goals[c].want and problem.goals[c].met_by((new,))
     )
-    strayed = sum(bool(new) and old.split(".")[0] != new.split(".")[0]
-                  for c, old, new in changes if c not in problem.goals)
+    strayed = sum(1 + matrices.is_short_lived(c, new) for c, old, new in changes
+                  if c not in problem.goals and new and old.split(".")[0] != new.split(".")[0])
     return {"reboots": int(move.disruption == "reboot"), "steps": 1, "minutes": move.minutes, "age": age + strayed}
