@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from math import prod
 from operator import attrgetter
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from planner.check.verdict import Judgement
 from planner.matrix.conditions import matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, State
-from planner.model.version import contains
+from planner.model.version import contains, version_key
 from planner.search.compile import compile_task, movable
 from planner.search.core.conflict import minimal_conflict
 from planner.search.core.solve import solve
@@ -180,7 +181,7 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...], t
     met = _as_wanted(problem, matrices)
     evidence = [text for name in rules for text in (_evidence(_shown(name, judge, met), problem, judge, wanted),
                                                     *_would_do(name, problem, matrices))]
-    evidence += [f"and {name} stays as it is: {reason}" for name, reason in problem.fixed.items()
+    evidence += [_stays(name, reason, problem, matrices) for name, reason in problem.fixed.items()
                  if name not in problem.goals and any(name in judge.seen[rule].components for rule in rules)]
     conclusion = f"so {' and '.join(wanted)} {'are' if len(wanted) > 1 else 'is'} out of reach for these nodes"
     stands = _stands(problem, matrices, judge, core) if rules else None
@@ -197,7 +198,7 @@ def _conflict(problem: Problem, matrices: MatrixSet, nearest: tuple[str, ...], t
                          "nothing that they can get mends it"))
         nearest = (*(f"want {word}, too" for word in mends), *nearest, *_accepting(rules, problem, judge, trial))
     if not rules:
-        conclusion = next(_contradictions(problem), f"no legal step leads to {' and '.join(wanted)} "
+        conclusion = next(_contradictions(problem, matrices), f"no legal step leads to {' and '.join(wanted)} "
                           "(a downgrade, or a component that is not known on the nodes)")
     return Refusal(
         code="conflict" if rules else "no-move", goals=tuple(wanted), why=(*evidence, conclusion), nearest=nearest,
@@ -222,15 +223,33 @@ def _shown(rule: str, judge: Judge, state: State) -> Judgement:
     return next((j for j in found if j.rule == rule), judge.seen[rule])
 
 
-def _contradictions(problem: Problem) -> Iterator[str]:
-    """Yield goals that ask for a version and forbid it in one breath."""
+def _stays(name: str, reason: str, problem: Problem, matrices: MatrixSet) -> str:
+    """Return why a component that would mend a rule does not move; one that a wanted step brings is not known yet."""
+    bringing = sorted({c for m in matrices.moves if name in m.unpredicted for c in m.components} & problem.goals.keys())
+    return f"and which {name} {' or '.join(bringing)} brings is not known before: plan the rest when that is there" \
+        if bringing else f"and {name} stays as it is: {reason}"
+
+
+def _contradictions(problem: Problem, matrices: MatrixSet) -> Iterator[str]:
+    """Yield goals that bar each other: what is wanted and forbidden in one breath, of one place, or tied and unlike."""
+    fitting = {(name, wanted): [v for v in (*problem.start.get(name, ()), *problem.candidates.get(name, ()))
+                                if goal.matches(wanted, v)]
+               for name, goal in problem.goals.items() for wanted in (goal.want, *goal.present) if wanted}
     for name, goal in problem.goals.items():
-        offered = (*problem.start.get(name, ()), *problem.candidates.get(name, ()))
         for wanted in goal.present:
-            fitting = [v for v in offered if goal.matches(wanted, v)]
-            barred = [a for a in goal.absent if any(goal.matches(a, v) for v in fitting)]
-            if fitting and all(any(goal.matches(a, v) for a in barred) for v in fitting):
+            barred = [a for a in goal.absent if any(goal.matches(a, v) for v in fitting[name, wanted])]
+            if barred and all(any(goal.matches(a, v) for a in barred) for v in fitting[name, wanted]):
                 yield f"{name} {wanted} is wanted, and the same target takes away {' and '.join(barred)}"
+        for one, other in combinations(goal.present, 2):
+            places = {matrices.slot_of(name, v) for part in (one, other) for v in fitting[name, part]}
+            if len(places) == 1 and not set(fitting[name, one]) & set(fitting[name, other]):
+                yield f"{name} {one} and {other} take one place: only one of them can be there"
+    for group in matrices.lockstep:
+        wants = [(c, problem.goals[c].want) for c in group.components if c in problem.goals and problem.goals[c].want]
+        for lead, tied in combinations(wants, 2) if group.relation == "equal" else ():
+            first, second = ({version_key(v) for v in fitting[pair]} for pair in (lead, tied))
+            if first and second and not first & second:
+                yield f"{' '.join(lead)} and {' '.join(tied)} are not one version: {group.statement}"
 
 
 def _carried_too(core: list[str], carried: list[str], problem: Problem, matrices: MatrixSet, judge: Judge) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from planner.errors import NoPathError
 from planner.fleet.packages import package_globs
 from planner.matrix.globs import matches
-from tests.schedule.machines import NEW, plan_for, shipped, target, ubuntu
+from tests.schedule.machines import NEW, OLD, plan_for, shipped, target, ubuntu
 
 
 def refusal(owner: str, declared: dict[str, Any], **want: object) -> str:
@@ -68,8 +68,34 @@ def test_discovery_asks_for_the_packages_that_tell_it() -> None:
 
 def test_a_rule_says_why_what_would_mend_it_does_not_move() -> None:
     told = refusal("operator", {"gpu_operator_driver": "pinned"}, cuda_runtime={"present": ["13.0"]})
-    assert "and driver stays as it is: it is owned by operator" in told
-    assert "want driver, too" in told
+    assert "and driver stays as it is: the GPU Operator installs the driver of these nodes" in told
+    assert "want driver, and nothing else of these" in told
+
+
+def test_the_operators_flavour_is_not_said_to_be_nobodys() -> None:
+    told = refusal("operator", {"gpu_operator_driver": "pinned"}, driver=NEW, driver_flavour="open")
+    assert "driver.kernelModuleType" in told
+
+
+def test_a_guest_whose_driver_is_not_known_yet_is_told_to_plan_the_rest_behind_it() -> None:
+    told = refusal("runfile", {"vgpu_host": "20.0", "vgpu_guest": "19.0"}, vgpu_guest="20.0",
+                   cuda_runtime={"present": ["13.0"]})
+    assert "which driver vgpu_guest brings is not known before: plan the rest when that is there" in told
+
+
+@pytest.mark.parametrize(("want", "words"), [
+    ({"cuda_toolkits": {"present": ["12.4.0", "12.4.1"]}}, "12.4.0 and 12.4.1 take one place"),
+    ({"driver": NEW, "fabric_manager": OLD}, "are not one version: Fabric Manager must carry"),
+])
+def test_goals_that_bar_each_other_are_told_as_such(want: dict[str, object], words: str) -> None:
+    more = {"cuda-toolkit-12-4": ("12.4.1-1", "12.4.0-1"), "nvidia-fabricmanager-570": (f"{OLD}-1",),
+            "nvidia-fabricmanager-580": (f"{NEW}-1",)}
+    facts = ubuntu(model="NVIDIA A100-SXM4-80GB", capability="8.0", nvswitch=True)
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), **more}})
+    with pytest.raises(NoPathError) as refused:
+        plan_for(facts, target(**want))
+    (found,) = refused.value.diagnostics
+    assert words in " ".join(found.why)
 
 
 @pytest.mark.parametrize("want", [{"driver": NEW}, {"kernel": ">=6"}, {"os": "ubuntu-24.04"}])
