@@ -67,19 +67,31 @@ class Boot(NamedTuple):
         if place is None:
             return listed
         step = listed.steps[place]
-        changes = tuple(Change.model_validate({"component": name, "from": self.before[name][0], "to": value})
-                        for name, (value,) in self.after.items())
-        told = f"{self.told()}: the reboot brings it, no package does"
-        title = f"{step.title}, boots {' and '.join(f'{name} {value}' for name, (value,) in self.after.items())}"
         steps = list(listed.steps)
-        steps[place] = step.model_copy(update={"changes": (*step.changes, *changes), "title": title,
-                                               "remarks": (*(step.remarks or ()), told)})
+        steps[place] = self._booted(step)
         why = self._no_return(start, accepted, matrices)
         earlier = [s.id for s in listed.steps[:place + 1]]
         if why and listed.no_return_after not in earlier:
             return replace(listed, steps=tuple(steps), no_return_after=step.id, no_return_packages=(),
                            no_return_why=why)
         return replace(listed, steps=tuple(steps))
+
+    def _booted(self, step: Step) -> Step:
+        """Return a step that reboots with what it boots; what it puts on itself comes instead of what runs now."""
+        changes, title = list(step.changes), step.title
+        own = {change.component: place for place, change in enumerate(changes)}
+        for name, (value,) in self.after.items():
+            now = self.before[name][0]
+            if name in own:
+                changes[own[name]] = changes[own[name]].model_copy(update={"from_": now})
+                title = title.replace(f"{name} {value} ->", f"{name} {now} ->")
+            else:
+                changes.append(Change.model_validate({"component": name, "from": now, "to": value}))
+                title += f", boots {name} {value}"
+        told = () if len(changes) == len(step.changes) else (
+            f"{self.told()}: the reboot brings it, no package does",)
+        return step.model_copy(update={"changes": tuple(changes), "title": title,
+                                       "remarks": (*(step.remarks or ()), *told) or None})
 
     def _no_return(self, start: State, accepted: frozenset[str], matrices: MatrixSet) -> str:
         """Return what is wrong with what is installed now on what boots next, "" where nothing is that was not so."""
@@ -91,8 +103,9 @@ class Boot(NamedTuple):
 
 
 def first_boot(steps: tuple[Step, ...]) -> int | None:
-    """Return the place of the first step that reboots."""
-    return next((place for place, step in enumerate(steps) if step.disruption == _BOOTS), None)
+    """Return the place of the first step that reboots; None where people make it: they may bring any kernel."""
+    place = next((place for place, step in enumerate(steps) if step.disruption == _BOOTS), None)
+    return None if place is None or steps[place].handover else place
 
 
 def next_boot(node: Node, matrices: MatrixSet) -> Boot | None:

@@ -78,6 +78,27 @@ def test_a_driver_that_has_no_way_back_on_the_kernel_that_boots_is_a_point_of_no
     assert f"kernel {TOO_NEW} boots next" in cohort.no_return_why
 
 
+def test_a_kernel_that_is_wanted_comes_instead_of_both() -> None:
+    image = "linux-image-6.8.0-85-generic"
+    names = (image, "linux-headers-6.8.0-85-generic", "linux-modules-6.8.0-85-generic",
+             "linux-modules-extra-6.8.0-85-generic")
+    own = {f"linux-image-{k}": "5.15.0-1" for k in (RUNS, BOOTS)}
+    facts = machine(BOOTS, packages=own, available=offered(
+        *(ubuntu_driver(v, "proprietary") for v in (OLD, NEW)), dict.fromkeys(names, "6.8.0-85.85")))
+    cohort = cohort_of(facts, target(driver=NEW, kernel="6.8.0-85-generic"))
+    (step,) = cohort.steps
+    assert ("kernel", RUNS, "6.8.0-85-generic") in moved(cohort)
+    assert [c.component for c in step.changes].count("kernel") == 1
+    assert f"kernel {RUNS} -> 6.8.0-85-generic" in step.title
+    assert "boots" not in step.title
+
+
+def test_people_who_reboot_may_bring_any_kernel() -> None:
+    cohort = cohort_of(machine(BOOTS), target(os="ubuntu-24.04"))
+    assert cohort.steps[0].handover
+    assert "kernel" not in [component for component, _, _ in moved(cohort)]
+
+
 def altered(plan: Plan, **changes: Any) -> Plan:
     (cohort,) = plan.cohorts
     return plan.model_copy(update={"cohorts": (cohort.model_copy(update=changes),)})
