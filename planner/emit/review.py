@@ -11,6 +11,7 @@ from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins, has_windows
 from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Claimed, Cohort, Plan, Step, Wave
+from planner.schedule.worst import outdone, worst_minutes
 
 NAMES_SHOWN = 8
 OPEN_MAX = 6        # longer lists are folded
@@ -48,11 +49,14 @@ def _head(plan: Plan) -> Iterator[str]:
 
 
 def _at_worst(plan: Plan) -> str:
+    told, minutes = "soaks included, drains not", hours(worst_minutes(plan, plan.eta))
     if plan.eta is not None and plan.eta.at_worst_minutes is not None:
-        return (f"within {hours(plan.eta.at_worst_minutes)} at worst (soaks and closed hours between windows included, "
-                "drains not).")
-    closed = ", nor is the time between windows" if has_windows(plan) else ""
-    return f"within {hours(plan.eta_minutes)} at worst (soaks included, drains not{closed})."
+        told = "soaks and closed hours between windows included, drains not"
+    elif has_windows(plan):
+        told += ", nor is the time between windows"
+    if outdone(plan, plan.eta):
+        return f"in {minutes} by planning figures ({told}), and longer by what earlier rollouts took."
+    return f"within {minutes} at worst ({told})."
 
 
 def _changes(plan: Plan) -> Iterator[str]:

@@ -16,6 +16,7 @@ from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins
 from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Claimed, Cohort, Plan, Step
+from planner.schedule.worst import outdone, worst_minutes
 
 # The page asks for nothing, so nothing may be loaded, whatever a name holds.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -52,9 +53,11 @@ def _head(plan: Plan, course: Forecast) -> Iterator[str]:
     yield (f"<p>{count(nodes, 'node')} of {len(plan.nodes)} will change, in {count(len(plan.waves), 'wave')}. "
            "Every state on the way was validated.</p></header>")
     spread = f"{hours(eta.p10_minutes)} to {hours(eta.p90_minutes)} in four of five rollouts"
-    worst, closed = eta.at_worst_minutes or plan.eta_minutes, ", closed hours are" * (eta.at_worst_minutes is not None)
+    beaten, closed = outdone(plan, eta), ", closed hours are" * (eta.at_worst_minutes is not None)
+    closed += "; earlier rollouts took longer" * beaten
     tiles = [(hours(eta.p50_minutes), "expected", spread),
-             (hours(worst), "at worst", f"by planning figures; drains and approvals not counted{closed}"),
+             (hours(worst_minutes(plan, eta)), "as planned" if beaten else "at worst",
+              f"by planning figures; drains and approvals not counted{closed}"),
              (f"{eta.gpu_hours:,}", "GPU-hours out", f"{eta.gpu_hours_at_worst:,} at worst"),
              (str(eta.peak_nodes_out), "nodes out at most", "those that are down already counted"),
              (str(fixes), "CVEs fixed", "by releases on the way"),

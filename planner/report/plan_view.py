@@ -18,6 +18,7 @@ from planner.schedule.known import goal_problems
 from planner.schedule.opening import begins
 from planner.schedule.pairs import pair_sentences, pairs_told, plan_domains
 from planner.schedule.plan import Eta, Plan, Wave
+from planner.schedule.worst import outdone, worst_minutes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -82,10 +83,10 @@ def _headline(plan: Plan, eta: Eta, width: int) -> Iterator[Text]:
                            f"in four of five rollouts; soaks counted, {drains}; {basis(eta)}", width)
     if told := begins(plan):
         yield from wrapped(told, width)
-    worst = eta.at_worst_minutes or plan.eta_minutes
     closed = ", closed hours between windows counted" * (eta.at_worst_minutes is not None)
-    yield from wrapped(f"at worst {spent(worst)} by planning figures{closed}; every state was validated",
-                       width, style="dim")
+    worst = f"{spent(worst_minutes(plan, eta))} by planning figures{closed}"
+    worst = f"{worst}, drains not: earlier rollouts took longer" if outdone(plan, eta) else f"at worst {worst}"
+    yield from wrapped(f"{worst}; every state was validated", width, style="dim")
     if plan.bound_minutes and moving > 1:
         busy = sum(b.minutes for w in plan.waves for b in w.batches)
         least = f"than {spent(plan.bound_minutes)} (a bound)" if plan.bound_minutes < busy else "(a bound)"

@@ -218,3 +218,13 @@ def test_the_worst_case_counts_the_hours_between_windows() -> None:
         render_review(made)
     assert "at worst 2 d 0 h by planning figures, closed hours between windows counted" in text_of(made)
     assert forecast(planned()).eta.at_worst_minutes is None
+
+
+def test_what_took_longer_before_makes_planning_figures_no_worst_case() -> None:
+    measured = [{"kind": "move", "name": "engine", "nodes": 40, "median_minutes": 30.0, "p90_minutes": 40.0}]
+    made = Plan.model_validate({**planned().model_dump(by_alias=True, exclude_none=True), "measured": measured})
+    made = made.model_copy(update={"eta": forecast(made).eta})
+    assert "in 40 min by planning figures (soaks included, drains not), and longer by what earlier rollouts took." in \
+        render_review(made)
+    assert "40 min by planning figures, drains not: earlier rollouts took longer" in text_of(made)
+    assert "at worst" not in text_of(made).partition("every state")[0]
