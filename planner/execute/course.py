@@ -282,8 +282,8 @@ class _Play:
 
     def _opened(self, batch: str, nodes: tuple[str, ...]) -> bool:
         """Wait for the maintenance windows of these nodes, and tell whether they are long enough."""
-        course = self._course
-        fresh = [n for n in nodes if n not in self._begun(nodes)]
+        course, begun = self._course, self._begun(nodes)
+        fresh = [n for n in nodes if n not in begun]
         if course.begin is None or not fresh:
             return True
         now = course.begin + timedelta(minutes=self._trial.minutes)
@@ -304,6 +304,8 @@ class _Play:
 
     def _begun(self, nodes: Iterable[str]) -> set[str]:
         """Return nodes that are out of service already, with the whole NVLink domains of such."""
+        if not self._out_since:
+            return set()
         planned, begun = self._course.plan.nodes, {n for n in nodes if n in self._out_since}
         domains = {planned[n].nvlink_domain for n in begun} - {""}
         return begun | {n for n in nodes if planned[n].nvlink_domain in domains}

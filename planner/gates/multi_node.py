@@ -7,6 +7,7 @@ tried with each other, then another upgraded one, and only then is a verdict giv
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ def pairing(upgraded: Sequence[str], waiting: Sequence[str], attempts: Sequence[
     """
     if not upgraded or not waiting:
         return None
-    tried = {node: sum(node in attempt.pair for attempt in attempts) for node in waiting}
+    tried = Counter(node for attempt in attempts for node in attempt.pair)
     return upgraded[-1], min(reversed(waiting), key=tried.__getitem__)
 
 

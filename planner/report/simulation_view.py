@@ -33,7 +33,7 @@ class SimulationView:
         """Yield the lines; rich calls this when the view is printed."""
         width, found = options.max_width, self._summary
         full = "█" if options.encoding.lower().startswith("utf") else "#"
-        yield Text(f"{found.runs} simulated rollouts of {self._plan.name}", style="bold")
+        yield Text(f"{found.runs} simulated rollout{'s' * (found.runs != 1)} of {self._plan.name}", style="bold")
         yield from wrapped(self._assumed, width, style="dim")
         yield Text("")
         yield Text("How they ended", style="bold")
