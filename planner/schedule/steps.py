@@ -67,6 +67,8 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         step = _step(f"s{number}", transition, act, path.states[number], matrices, accepted, kept)
         if not _asked_for(transition, want, matrices) and any(old != new for _, old, new in transition.changes):
             step = step.model_copy(update={"remarks": (*(step.remarks or ()), UNASKED)})
+        if told := tuple(_in_the_way(transition, node)) if step.packages.install else ():
+            step = step.model_copy(update={"remarks": (*(step.remarks or ()), *told)})
         steps.append(step)
         if step.handover:
             undo, why = undo_by_hand(step, move, path.states[number - 1])
@@ -149,6 +151,16 @@ def kept_values(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
     if any(gpu.mig_enabled for gpu in node.facts.gpus):
         found["mig"] = ("yes",)
     return found | mixed_parts(node.facts, node.state, matrices)
+
+
+def _in_the_way(transition: Transition, node: Node) -> Iterator[str]:
+    """Yield where the old version of a library lies that no package brought: packages come beside it."""
+    for component, old, new in transition.changes:
+        lost = {lib.path for lib in node.facts.libraries if lib.name == component and not lib.package
+                and version_key(lib.version) == version_key(old)} if old and new else ()
+        if lost:
+            yield (f"{component} {old} lies in {', '.join(sorted(lost))}, brought by no package: it stays there, and "
+                   "programs that find it first go on with it - move it away by hand")
 
 
 def _lying(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:

@@ -105,3 +105,14 @@ def test_a_jetson_is_sent_to_its_own_releases(want: dict[str, str]) -> None:
         plan_for(facts, target(**want))
     (found,) = refused.value.diagnostics
     assert "its L4T release (JetPack)" in found.why[0]
+
+
+@pytest.mark.parametrize("want", [{"os": "ubuntu-24.04"}, {"driver_origin": "vendor"}])
+def test_what_lies_in_an_image_is_not_handed_over_on_the_nodes_that_boot_it(want: dict[str, str]) -> None:
+    facts = ubuntu()
+    facts = facts.model_copy(update={"os": facts.os.model_copy(update={"root_diskless": True})})
+    with pytest.raises(NoPathError) as refused:
+        plan_for(facts, target(**want), {"node_image": "hpc-2026.08"})
+    (found,) = refused.value.diagnostics
+    assert "lies in the image that they boot (hpc-2026.08)" in found.why[0]
+    assert "want that node_image" in found.why[0]

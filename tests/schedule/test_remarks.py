@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.facts.schema import FactSet, GpuFacts, ServiceFacts
+from planner.facts.schema import FactSet, GpuFacts, LibraryFacts, ServiceFacts, ToolkitFacts
 from planner.report.plan_view import PlanView
 from planner.schedule.plan import Plan
 from tests.schedule.machines import NEW, OLD, plan_for, target, ubuntu
@@ -72,3 +72,15 @@ def test_forward_compatibility_libraries_that_a_newer_driver_outgrows_are_told()
     lying = ubuntu(packages={"cuda-compat-12-8": f"{OLD}-1"})
     assert sum("error 803" in r for r in remarks(plan_for(lying, target(driver=NEW)))) == 1
     assert not any("error 803" in r for r in remarks(plan_for(ubuntu(), target(driver=NEW))))
+
+
+@pytest.mark.parametrize("package", [None, "libnccl2"])
+def test_a_library_that_no_package_brought_stays_beside_the_new_one(package: str | None) -> None:
+    path = "/usr/local/lib/libnccl.so.2.21.5"
+    toolkits = (ToolkitFacts(version="12.8.1", path="/usr/local/cuda-12.8", source="usr-local", default=True),)
+    library = LibraryFacts(name="nccl", version="2.21.5", path=path, package=package)
+    facts = ubuntu(libraries=(library,), toolkits=toolkits,
+                   packages={"libnccl2": "2.21.5-1+cuda12.4"} if package else {})
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), "libnccl2": ("2.28.9-1+cuda12.9",)}})
+    told = [r for r in remarks(plan_for(facts, target(nccl="2.28.9"))) if f"lies in {path}" in r]
+    assert len(told) == (package is None)
