@@ -78,7 +78,7 @@ def build_steps(path: Path, node: Node, want: Want, matrices: MatrixSet, *, cuda
         back.insert(0, undo)
         if why and no_return is None:
             no_return = (step.id, why, lost)
-    steps = _with_default_links(steps, path, node, want, matrices)
+    steps = _with_found_problems(_with_default_links(steps, path, node, want, matrices), node)
     after, why, lost = no_return or (None, "", ())
     return StepList(steps=tuple(steps), way_back=tuple(back), no_return_after=after, no_return_why=why,
                     no_return_packages=lost)
@@ -151,6 +151,14 @@ def kept_values(node: Node, matrices: MatrixSet) -> dict[str, tuple[str, ...]]:
     if any(gpu.mig_enabled for gpu in node.facts.gpus):
         found["mig"] = ("yes",)
     return found | mixed_parts(node.facts, node.state, matrices)
+
+
+def _with_found_problems(steps: list[Step], node: Node) -> list[Step]:
+    """Say at the first step what discovery met on its nodes: half-installed packages, a GPU that does not answer."""
+    if not steps or not node.facts.problems:
+        return steps
+    told = f"discovery met this on these nodes, look at it first: {'; '.join(node.facts.problems)}"
+    return [steps[0].model_copy(update={"remarks": (*(steps[0].remarks or ()), told)}), *steps[1:]]
 
 
 def _in_the_way(transition: Transition, node: Node) -> Iterator[str]:

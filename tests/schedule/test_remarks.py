@@ -84,3 +84,11 @@ def test_a_library_that_no_package_brought_stays_beside_the_new_one(package: str
     facts = facts.model_copy(update={"available": {**(facts.available or {}), "libnccl2": ("2.28.9-1+cuda12.9",)}})
     told = [r for r in remarks(plan_for(facts, target(nccl="2.28.9"))) if f"lies in {path}" in r]
     assert len(told) == (package is None)
+
+
+def test_what_discovery_met_is_told_at_the_first_step_alone() -> None:
+    facts = ubuntu(problems=("GPU 3: Unknown Error", "dpkg: nvidia-dkms-570-server is half-configured"))
+    plan = plan_for(facts, target(driver=NEW, container_toolkit="1.19.1"))
+    first, *others = plan.cohorts[0].steps
+    assert any("GPU 3: Unknown Error; dpkg: nvidia-dkms-570-server" in r for r in first.remarks or ())
+    assert not any("GPU 3" in r for step in others for r in step.remarks or ())
