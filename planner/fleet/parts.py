@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from planner.facts.schema import FactSet
 from planner.fleet.packages import owner_set, pattern_of, unmarked
+from planner.matrix.globs import matches
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import PackageSet, State
 from planner.model.version import version_key
@@ -18,6 +19,9 @@ def built_for(package_set: PackageSet, packages: Mapping[str, str]) -> str:
         by_version = pattern_of(package_set.version).match(unmarked(version)) if by_name else None
         if by_name and by_version:
             return {**by_version.groupdict(), **by_name.groupdict()}.get("cuda_major", "")
+        if package_set.built and any(matches(name, glob) for glob in package_set.detect) and (
+                told := pattern_of(package_set.built).match(unmarked(version))):
+            return told["cuda_major"]
     return ""
 
 

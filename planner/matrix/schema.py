@@ -264,6 +264,7 @@ class PackageSet(Document):
     sweep: tuple[str, ...] = ()       # glob templates: installed packages that leave when this version is removed
     boot_entries: bool = False        # versions lie beside each other, the boot loader chooses: none is ever removed
     version: str                      # "{version}-*"
+    built: str = ""                   # template over versions of detected packages whose names do not tell their build
     version_suffix: str = ""          # ends the component's version, not the package's: ".{arch}" of a kernel's release
     default_links: dict[str, str] = Field(default_factory=dict)   # link -> target template, set for the wanted default
     line: str = ""                    # sets of one line differ in what their ``when`` names, and take over

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.emit.render import is_downgrade
-from planner.facts.schema import FactSet, ToolkitFacts
+from planner.facts.schema import FactSet, LibraryFacts, ToolkitFacts
 from planner.schedule.plan import Cohort, Step
 from tests.schedule.machines import NEW, offered, plan_for, target, ubuntu
 
@@ -77,3 +77,15 @@ def test_a_library_that_moves_itself_has_no_second_step() -> None:
     steps = cohort_of(facts, cudnn="9.16").steps
     assert [s.title for s in steps if s.move == "cudnn"] == ["cudnn 9.15.1.9 -> 9.16.0.29"]
     assert steps[-1].title == "remove cuda_toolkits 12.9.1"
+
+
+def test_a_build_that_only_the_package_version_tells_is_known_too() -> None:
+    old = {"cuda-toolkit-11-8": "11.8.0-1", "libcudnn8": "8.9.7.29-1+cuda11.8"}
+    facts = ubuntu(version=NEW, packages=old, libraries=(LibraryFacts(
+        name="cudnn", version="8.9.7", path="/usr/lib/x86_64-linux-gnu/libcudnn.so.8.9.7", package="libcudnn8"),),
+        toolkits=(ToolkitFacts(version="11.8.0", path="/usr/local/cuda-11.8", source="usr-local", default=True),))
+    newer = {"cuda-toolkit-12-6": "12.6.3-1"}
+    facts = facts.model_copy(update={"available": {**(facts.available or {}), **offered(newer, old)}})
+    wanted = {"present": ["12.6"], "absent": ["11.*"], "default": "12.6"}
+    last = cohort_of(facts, cuda_toolkits=wanted).steps[-1]
+    assert any("cudnn 8.9.7 is built for cuda_toolkits 11" in text for text in last.remarks or ())
