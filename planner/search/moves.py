@@ -42,13 +42,14 @@ def apply_changes(state: State, changes: Changes, matrices: MatrixSet) -> dict[s
 
 
 def changed_early(state: State, problem: Problem, matrices: MatrixSet) -> int:
-    """Count the values that were changed since the start although no move of theirs reboots.
+    """Count the values that were changed since the start although no move of theirs reboots; one for another is one.
 
     Charged to a step that reboots: what needs a reboot decides what the rest may be, so it comes first where it can.
     """
     names = set(problem.candidates) | set(problem.goals)
-    return sum(len(set(state.get(name, ())) ^ set(problem.start.get(name, ())))
-               for name in names if not needs_reboot(name, matrices))
+    changed = ((set(state.get(name, ())), set(problem.start.get(name, ()))) for name in names
+               if not needs_reboot(name, matrices))
+    return sum(max(len(now - before), len(before - now)) for now, before in changed)
 
 
 def overtaken(state: State, problem: Problem, matrices: MatrixSet) -> dict[str, int]:

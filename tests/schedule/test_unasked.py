@@ -13,3 +13,11 @@ def test_a_driver_that_nobody_named_goes_to_a_branch_with_long_term_support() ->
     assert plan_for(facts, wanted).cohorts[0].steps[0].title == f"driver {OLD} -> {NEW}"
     named = target(driver=">=580", cuda_toolkits={"present": ["13.0"]})
     assert plan_for(facts, named).cohorts[0].steps[0].title == f"driver {OLD} -> 595.71.05"
+
+
+def test_a_workload_gets_its_replacement_before_what_it_replaces_goes() -> None:
+    facts = ubuntu(version=NEW)
+    wanted = target(driver=OLD, cuda_runtime={"present": ["12.8"], "absent": ["13.*"]})
+    titles = [s.title for s in plan_for(facts, wanted, {"workload_runtimes": ("13.0",)}).cohorts[0].steps]
+    assert titles == ["add cuda_runtime 12.8 (handed over)", "remove cuda_runtime 13.0 (handed over)",
+                      f"driver {NEW} -> {OLD}"]
