@@ -22,7 +22,7 @@ from planner.schedule.phases import split_phases
 from planner.schedule.plan import Batch, Cohort, MixedWindow, NodePlan, Plan, PoolLimit, Wave
 from planner.schedule.turns import CALLS, FORKS, batch_minutes
 from planner.schedule.waves import Key, UnitBatch, grow, growth_cap, pack, waves_of
-from planner.schedule.windows import NEVER_MEET, fit_windows, meeting
+from planner.schedule.windows import NEVER_MEET, fit_windows, long_waits, meeting, minute_gaps
 
 # A communication domain that staging or a canary has begun is finished first; nodes outside any domain take the small
 # first batches; other domains follow one by one.
@@ -95,7 +95,10 @@ def build_waves(
     paired = domains_after(waves, nodes, {n for u in units for n in u.nodes}) if rollout.nccl_pairs else {}
     pauses = {w.id: pause_minutes(w, paired, figures.pair_minutes or PAIR_MINUTES) for w in waves}
     mixed = mixed_windows(waves, mixing, nodes, rollout.fence, pauses)
-    warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *cluster_wide(cohorts),
+    used = {p: pools[p] for p in sorted({p for u in units for p, _ in u.pools})}
+    warnings = (*(text for phase in phases for text in phase.warnings), *clock.warnings(waves), *minute_gaps(used),
+                *long_waits(waves, nodes, pools, rollout.not_before),
+                *cluster_wide(cohorts),
                 *left_behind(units, nvlink_domains or {}, nodes),
                 *mixing_warnings(mixed, rollout.fence), *unequal_warnings(mixing, nodes, cohort_of))
     eta = sum(b.minutes for w in waves for b in w.batches) + sum(pauses.values())

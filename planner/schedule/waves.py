@@ -14,14 +14,19 @@ Key = Callable[[Unit], tuple[int, str, str]]     # place of a unit's communicati
 UnitBatch = tuple[Unit, ...]
 
 
+_SORTS = 16      # the buckets of a queue are sorted again when as many units left as this part of them
+
+
 class _Queue:
     """Units of one pool in rollout order.
 
     Alike units (same communication domain, same counts) share a bucket: when its head does not fit into a batch, none
-    of it does, and the whole bucket is passed over. That keeps 10,000 nodes with a limit of one fast.
+    of it does, and the whole bucket is passed over. That keeps 10,000 nodes with a limit of one fast. Where failure
+    domains have limits, the one with most left to do for its limit comes first: what is left of one domain at the end
+    would go in as many small batches.
     """
 
-    def __init__(self, units: Iterable[Unit], pool: str, key: Key) -> None:
+    def __init__(self, units: Iterable[Unit], pool: str, key: Key, ceilings: Ceilings) -> None:
         def alike(unit: Unit) -> tuple[object, ...]:
             return (key(unit), unit.failure_domains, unit.pools, unit.places)
 
@@ -29,14 +34,27 @@ class _Queue:
         self.pool = pool
         self.length = len(ordered)
         self._buckets = [deque(found) for _, found in groupby(ordered, key=alike)]
+        self._parts = [list(found) for _, found in groupby(self._buckets, key=lambda bucket: key(bucket[0]))]
+        self._limits = ceilings.failure_domains
+        self._sorted_at = self.length + len(ordered)      # nodes that were left when the buckets were last sorted
+        self._spread = any(place in self._limits for unit in ordered for place in unit.places)
         self._smallest = min(dict(u.pools)[pool] for u in ordered)
         self._head = self._cursor = 0
 
     def rewind(self) -> None:
         """Start again at the front, for a new batch."""
+        if self._spread and (self._sorted_at - self.length) * _SORTS >= len(self._buckets):
+            self._parts = [left for part in self._parts if (left := [b for b in part if b])]
+            self._buckets = [b for part in self._parts for b in sorted(part, key=self._least_left)]
+            self._sorted_at, self._head = self.length, 0
         while self._head < len(self._buckets) and not self._buckets[self._head]:
             self._head += 1
         self._cursor = self._head
+
+    def _least_left(self, bucket: deque[Unit]) -> float:
+        """Return how much is left to do in the failure domains of a bucket, for their limit; most is least."""
+        limit = min((self._limits[place] for place in bucket[0].places if place in self._limits), default=0)
+        return -len(bucket) / limit if limit else 0.0
 
     def pop_fitting(self, room: Room, caps: Mapping[str, int]) -> Unit | None:
         """Return the next unit that the batch has room for, counted there; None when there is none."""
@@ -62,7 +80,7 @@ class Packer:
         for unit in units:
             by_pool.setdefault(unit.pools[0][0], []).append(unit)
         self._ceilings = ceilings
-        self._queues = [_Queue(found, pool, key) for pool, found in sorted(by_pool.items())]
+        self._queues = [_Queue(found, pool, key, ceilings) for pool, found in sorted(by_pool.items())]
 
     def next_batch(self, caps: Mapping[str, int]) -> tuple[UnitBatch, Room]:
         """Return the next batch and what it took; an empty one when nothing is left.

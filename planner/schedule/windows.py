@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from planner.diagnostics import Diagnostic
 from planner.errors import ScheduleError
-from planner.model.window import always_meet, common_start, next_start
+from planner.model.window import always_meet, common_start, next_start, parse_window
 from planner.schedule.limits import Unit
 from planner.schedule.plan import Batch, NodePlan, PoolLimit, Wave
 from planner.schedule.turns import FORKS
@@ -48,6 +49,33 @@ def meeting(units: Iterable[Unit], pools: Mapping[str, PoolLimit], minutes: Call
         else:
             groups.append((windows, longest[windows], kinds[windows]))
     return tuple(tuple(members) for _, _, members in groups)
+
+
+def minute_gaps(pools: Mapping[str, PoolLimit]) -> Iterator[str]:
+    """Yield which pools have windows with one minute between them: 23:59 was meant to be midnight."""
+    gaps: dict[tuple[str, ...], list[str]] = {}
+    for pool, limit in sorted(pools.items()):
+        if limit.windows and any(" 23:59" in text or "-23:59" in text for text in limit.windows):
+            line = sorted(i for text in limit.windows for i in parse_window(text).intervals(_ANY_WEEK))
+            if any(begin - end == timedelta(minutes=1) for (_, end), (begin, _) in pairwise(line)):
+                gaps.setdefault(limit.windows, []).append(pool)
+    for windows, names in gaps.items():
+        yield (f"the windows of pool{'s' * (len(names) > 1)} {', '.join(names)} ({'; '.join(windows)}) close for a "
+               "minute at 23:59, so no batch runs over midnight: 00:00 is the end of a day")
+
+
+def long_waits(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit],
+               not_before: str | None) -> Iterator[str]:
+    """Yield which batches may wait for months, because windows of their pools meet in part of the year only."""
+    begin = datetime.fromisoformat(not_before) if not_before else _ANY_WEEK
+    told: set[tuple[str, ...]] = set()
+    for batch in (b for wave in waves for b in wave.batches):
+        named = tuple(sorted({nodes[n].pool for n in batch.nodes if pools[nodes[n].pool].windows}))
+        if len({pools[p].windows for p in named}) > 1 and named not in told and not always_meet(
+                [pools[p].windows for p in named], begin, batch.minutes):
+            told.add(named)
+            yield (f"batch {batch.id} may wait for months: the windows of its pools {', '.join(named)} have "
+                   f"{batch.minutes} minutes in common in part of the year only; give them a common window")
 
 
 def fit_windows(waves: Iterable[Wave], nodes: Mapping[str, NodePlan], pools: Mapping[str, PoolLimit]) -> None:

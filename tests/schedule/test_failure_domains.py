@@ -155,3 +155,24 @@ def test_a_named_canary_that_is_down_is_told_as_that() -> None:
               canary=("c1", "n0")).schedule()
     found = refused.value.diagnostics[0]
     assert (found.code, found.summary) == ("canary-down", "canary 'c1' is down: it could not be read")
+
+
+def test_racks_empty_evenly_so_that_the_last_one_does_not_go_alone() -> None:
+    """Four racks of six, one node of each at a time: six batches of four, not many of the last rack's nodes alone."""
+    table = {f"n{i:02}": {"failure_domain": f"r{i // 6}"} for i in range(24)}
+    made = world(table, max_unavailable=3, max_unavailable_per_domain=1, soak_minutes=0, growth=10)
+    plan = made.plan()
+    assert verify_schedule(plan, made.own) == ()
+    sizes = [len(b.nodes) for w in plan.waves for b in w.batches]
+    assert sum(sizes) == 24
+    assert len(sizes) == 1 + 8, sizes      # a canary, then 23 nodes, three at a time
+
+
+def test_domains_of_another_order_stay_in_theirs() -> None:
+    """Communication domains go one after another, whatever their racks hold."""
+    table = {f"n{i:02}": {"failure_domain": f"r{i % 3}", "comm_domain": f"m{i // 6}", "cohort": "l"} for i in range(18)}
+    made = world(table, {"l": {"component": "lib"}}, max_unavailable=3, max_unavailable_per_domain=1, soak_minutes=0,
+                 growth=10)
+    plan = made.plan()
+    order = [plan.nodes[n].comm_domain for batch in batches(plan) for n in batch]
+    assert order == sorted(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,9 @@ def test_one_changed_node_leaves_everything_else_as_it_was(name: str) -> None:
         i: t for i, t in old_cohorts.items() if i in new_cohorts}
     assert len(set(new_cohorts) - set(old_cohorts)) == 1
     moved = {n for n in MOVING if n != name and places(new)[n] != places(OLD)[n]}
-    assert len(moved) <= 2, moved
+    gave = Counter(places(OLD)[n] for n in moved)
+    assert all(count == 1 for count in gave.values()), moved      # each later batch gives one at most
+    assert len(moved) < len(places(OLD)) / 6
     assert not any("could not be kept" in w for w in new.warnings)
 
 

@@ -208,4 +208,16 @@ def test_windows_that_meet_in_half_of_the_year_share_no_batch() -> None:
     assert not always_meet([own["a"]["windows"], own["b"]["windows"]], MONDAY, 10)     # type: ignore[list-item]
     july = common_start([own["a"]["windows"], own["b"]["windows"]], MONDAY, 10)        # type: ignore[list-item]
     assert july is not None
+    drawn = {**plain(2, pool="a", nvlink_domain="d"), "m": {"pool": "b", "cohort": "d", "nvlink_domain": "d"}}
+    both = world(drawn, own=own, canary=0).schedule()
+    assert any("may wait for months: the windows of its pools a, b" in w for w in both.warnings)
+    assert not any("months" in w for w in world(table, own=own).schedule().warnings)
     assert july.month == 3, "New York's clocks have changed, Santiago's change in April"
+
+
+@pytest.mark.parametrize(("windows", "told"), [
+    (("Sat,Sun 00:00-23:59 UTC",), True), (("Fri 20:00-23:59 UTC", "Sat 00:00-06:00 UTC"), True),
+    (("Sat,Sun 00:00-00:00 UTC",), False), (("Sat 00:00-23:59 UTC",), False), (("Fri 20:00-06:00 UTC",), False)])
+def test_a_minute_that_was_meant_to_be_midnight_is_told(windows: tuple[str, ...], told: bool) -> None:
+    found = [w for w in world(plain(3), windows=windows).schedule().warnings if "23:59" in w]
+    assert len(found) == told
