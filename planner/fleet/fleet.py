@@ -127,7 +127,7 @@ def _refusal(record: NodeRecord, facts: FactSet, twins: Counter[str]) -> tuple[s
     if not facts.gpus and facts.driver.owner in (None, "none"):
         if facts.pci_gpus:
             seen = f"{facts.pci_gpus} GPU{'s' * (facts.pci_gpus > 1)} on the PCI bus, and no driver that tells which"
-            return ("no-driver", seen, "put a first driver on by hand, or finish what broke off; then: planner discover")
+            return ("no-driver", seen, "put a driver on by hand, or finish what broke off; then run: planner discover")
         return ("no-gpu", "no GPU and no driver were found", "")
     if facts.os.root_diskless and not _text(record.declared, IMAGE_KEY):
         return ("diskless", "its root file system is an image or network mount", IMAGE_HINT)
