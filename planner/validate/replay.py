@@ -32,10 +32,9 @@ def validate_plan(plan: Plan, target: Target, matrices: RawMatrices) -> tuple[st
     accepted = {a.risk for a in target.accept}
     found: list[str] = []
     for cohort in plan.cohorts:
-        found += [f"{cohort.id}: {text}" for text in _replay(cohort, rules, accepted)]
-        for pool in cohort.pools:
-            own = target.pools.get(pool)
-            want = {**target.want, **(own.want if own else {})}
+        wants = {pool: _wanted(target, pool) for pool in cohort.pools}
+        found += [f"{cohort.id}: {text}" for text in _replay(cohort, rules, accepted, wanted=any(wants.values()))]
+        for pool, want in wants.items():
             found += [f"{cohort.id}, pool {pool}: {text}" for text in _unmet(want, cohort.goal, rules)]
             found += [f"{cohort.id}, pool {pool}: {text}" for text in mislinked(cohort, want, rules)]
             found += [f"{cohort.id}, pool {pool}: {text}" for text in not_loaded(cohort, want, rules)]
@@ -59,7 +58,13 @@ def seal_of(plan: Plan) -> str:
     return "replayed:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
+def _wanted(target: Target, pool: str) -> Want:
+    own = target.pools.get(pool)
+    return {**target.want, **(own.want if own else {})}
+
+
+def _replay(cohort: Cohort, rules: Rules, accepted: set[str], *, wanted: bool) -> Iterator[str]:
+    """Yield what is wrong with a path; where nothing is ``wanted``, what is wrong with the nodes is left as it is."""
     yield from misnamed(cohort, rules)
     state: dict[str, tuple[str, ...]] = dict(cohort.start)
     states: list[State] = []
@@ -73,7 +78,7 @@ def _replay(cohort: Cohort, rules: Rules, accepted: set[str]) -> Iterator[str]:
         states.append(dict(state))
     if {k: v for k, v in state.items() if v} != {k: v for k, v in cohort.goal.items() if v}:
         yield "the steps do not lead to the goal that the plan states"
-    left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted}
+    left = {b for b in rules.broken(state) if not rules.names_of(b[0]) & accepted} if wanted or cohort.steps else set()
     yield from (f"at the goal: {rule} is broken ({', '.join(values) or 'no value'})" for rule, values in sorted(left))
     yield from not_booted(cohort, rules)
     yield from misstated_cost(cohort, states, rules, accepted)
