@@ -14,6 +14,7 @@ from planner.emit.render import render_bundle
 from planner.emit.write import write_bundle
 from planner.runner.scripted import ScriptedRunner
 from tests.emit.sample import ASSETS
+from tests.execute.test_pairs import plan as paired
 from tests.execute.world import make_plan
 
 pytestmark = pytest.mark.simulation
@@ -102,6 +103,23 @@ def test_a_failed_gate_exits_7_until_retried(command: Command) -> None:
     assert command("resume") == 7
     assert command("retry", "n0") == 0
     assert command("apply", "--canary") == 8
+
+
+def test_retry_of_a_node_that_a_failed_pair_blames_tries_the_pair_again(command: Command, tmp_path: Path) -> None:
+    """One word for what failed: the node has passed its gate, its all-reduce has not."""
+    write_bundle(render_bundle(paired(limit=3), ASSETS), tmp_path / "paired")
+    command.bundle = tmp_path / "paired"
+    command.faults(*({"node": "n3", "phase": "pair", "kind": "NCCL_HANG", "value": other} for other in ("n0", "n2")))
+    assert command("apply") == 7
+    assert f"planner retry {command.bundle}" in command.err
+    assert "n3 && planner resume" in command.err
+    assert command("retry", "n0") == 1
+    assert "makes no sense" in command.err
+    assert command("retry", "n3", "--because", "new cable") == 0
+    assert command.err.startswith("the pair of n3 will be tried again; go on with: planner resume")
+    command.faults()
+    assert command("resume") == 0
+    assert command("retry", "n3") == 1
 
 
 def test_a_pause_exits_8_until_resumed(command: Command) -> None:
