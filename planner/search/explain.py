@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from planner.check.verdict import Judgement
-from planner.matrix.conditions import matches_value
+from planner.matrix.conditions import holds, matches_value
 from planner.matrix.index import MatrixSet
 from planner.matrix.schema import Condition, State
 from planner.model.version import contains, version_key
@@ -99,10 +99,22 @@ def _unobtainable(problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, 
         for follower in companions(move, matrices):
             if not problem.start.get(follower):
                 continue
+            if not _must_follow(lead.component, follower, problem, matrices):
+                continue
             leads = [v for v in problem.candidates.get(lead.component, ()) if lead.met_by((v,))]
             if leads and not any(contains(f"=={v}", f) for v in leads for f in problem.candidates.get(follower, ())):
                 yield from _missing_companion(lead, follower, leads[0], problem, matrices)
         return      # moves that share a lead say the same
+
+
+def _must_follow(lead: str, follower: str, problem: Problem, matrices: MatrixSet) -> bool:
+    """Tell whether a rule that counts on these nodes ties a companion to its lead."""
+    def meets(name: str, condition: Condition) -> bool | None:
+        return holds(condition, name, problem.start, text=matrices.is_text(name))
+
+    return any(g.severity == "error" and g.relation == "equal" and {lead, follower} <= set(g.components)
+               and not any(meets(n, c) is False for n, c in g.when.items())
+               and not any(meets(n, c) for n, c in g.unless.items()) for g in matrices.lockstep)
 
 
 def _forbidden_anyway(name: str, wanted: str, problem: Problem, matrices: MatrixSet) -> Iterator[tuple[str, str, str]]:

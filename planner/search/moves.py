@@ -182,9 +182,11 @@ def guests_of(problem: Problem, matrices: MatrixSet) -> frozenset[str]:
 
 def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem: Problem,
             guests: Container[str]) -> Iterator[Changes]:
-    """Yield the companions' changes; none where one that must follow cannot be had in the lead's version.
+    """Yield the companions' changes.
 
-    One that is not there comes where a goal names it, may come or stay away where it is a guest, and else stays away.
+    One that is there follows where it can be had in the lead's version, and else stays as it is: the rules decide
+    whether it may. One that is not there comes where a goal names it, may come or stay away where it is a guest, and
+    else stays away.
     """
     options: list[list[tuple[tuple[str, str, str], ...]]] = []
     for component in followers:
@@ -196,7 +198,7 @@ def _follow(followers: tuple[str, ...], lead_version: str, state: State, problem
             continue
         offered = problem.candidates.get(component, ())
         match = next((v for v in offered if version_key(v) == version_key(lead_version)), None)
-        stays: list[tuple[tuple[str, str, str], ...]] = [] if values or wanted else [()]
+        stays: list[tuple[tuple[str, str, str], ...]] = [] if wanted or (values and match) else [()]
         options.append([*stays, *([((component, values[0] if values else "", match),)] if match else [])])
     for choice in product(*options):
         yield tuple(change for changes in choice for change in changes)
