@@ -65,7 +65,7 @@ def _swapped(plan: Plan) -> Plan:
 WRONG: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "later": (window(opens="w2b1"), "opens is said to be w2b1, the replay has w1b1"),
     "earlier end": (window(closes="w2b1"), "closes is said to be w2b1"),
-    "fewer batches": (window(batches=2), "batches is said to be 2, the replay has 5"),
+    "fewer batches": (window(batches=2), "batches is said to be 2, the replay has 4"),
     "shorter": (window(minutes=1), "minutes is said to be 1"),
     "no approval": (window(approval=False), "approval is said to be False"),
     "another component": (window(components=("cudnn",)), "components is said to be"),
