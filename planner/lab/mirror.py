@@ -83,6 +83,7 @@ def mirror_plan(plan: Plan, chosen: tuple[str, ...], machine_ids: Mapping[str, s
         "name": f"{plan.name}-rehearsal"[:64], "cohorts": cohorts, "waves": waves, "nodes": nodes, "pools": pools,
         "excluded": (), "rollout": quick, "inventory": "", "seal": f"rehearsal of {plan.digest}", "digest": "",
         "mixed": None,      # no scheduler runs lab nodes, so nothing marks them
+        "pair_minutes": None,
     })
     return Mirrored(plan=derived, stands_for={lab: real for real, lab in lab_of.items()})
 

@@ -64,11 +64,11 @@ class Room:
             after = self.taken[pool] + count
             if after > self._ceilings.pools[pool] or after > caps.get(pool, after):
                 return False
-        if not self._ceilings.failure_domains:
-            return True
-        limits = self._limits(unit)
-        return all(self._domains[name] + count <= limits.get(name, count + self._domains[name])
-                   for name, count in unit.failure_domains)
+        for name, count in unit.failure_domains if self._ceilings.failure_domains else ():
+            most_there = self._limit(unit, name)
+            if most_there is not None and self._domains[name] + count > most_there:
+                return False
+        return True
 
     def take(self, unit: Unit) -> None:
         """Count a unit that fits."""
@@ -78,15 +78,16 @@ class Room:
             self.taken[pool] += count
         for name, count in unit.failure_domains:
             self._domains[name] += count
-        self._domain_most |= self._limits(unit)
+            if (most := self._limit(unit, name)) is not None:
+                self._domain_most[name] = most
 
-    def _limits(self, unit: Unit) -> dict[str, int]:
-        """Return what would bind the failure domains of a unit once it is in the batch."""
-        found = {name: self._domain_most[name] for name, _ in unit.failure_domains if name in self._domain_most}
+    def _limit(self, unit: Unit, domain: str) -> int | None:
+        """Return what would bind a failure domain once a unit is in the batch; None: nothing."""
+        most, limits = self._domain_most.get(domain), self._ceilings.failure_domains
         for place in unit.places:
-            if (most := self._ceilings.failure_domains.get(place)) is not None:
-                found[place[1]] = min(most, found.get(place[1], most))
-        return found
+            if place[1] == domain and (own := limits.get(place)) is not None and (most is None or own < most):
+                most = own
+        return most
 
     def _most(self, unit: Unit) -> int | None:
         own = [self._ceilings.batch_max[pool] for pool, _ in unit.pools if pool in self._ceilings.batch_max]

@@ -35,9 +35,11 @@ class _Queue:
         self.length = len(ordered)
         self._buckets = [deque(found) for _, found in groupby(ordered, key=alike)]
         self._parts = [list(found) for _, found in groupby(self._buckets, key=lambda bucket: key(bucket[0]))]
-        self._limits = ceilings.failure_domains
+        # Of each bucket, what its failure domains allow; 0: anything.
+        limits = {id(bucket): min((limit for place in bucket[0].places if (
+            limit := ceilings.failure_domains.get(place)) is not None), default=0) for bucket in self._buckets}
         self._sorted_at = self.length + len(ordered)      # nodes that were left when the buckets were last sorted
-        self._spread = any(place in self._limits for unit in ordered for place in unit.places)
+        self._limits, self._spread = limits, any(limits.values())
         self._smallest = min(dict(u.pools)[pool] for u in ordered)
         self._head = self._cursor = 0
 
@@ -53,7 +55,7 @@ class _Queue:
 
     def _least_left(self, bucket: deque[Unit]) -> float:
         """Return how much is left to do in the failure domains of a bucket, for their limit; most is least."""
-        limit = min((self._limits[place] for place in bucket[0].places if place in self._limits), default=0)
+        limit = self._limits[id(bucket)]
         return -len(bucket) / limit if limit else 0.0
 
     def pop_fitting(self, room: Room, caps: Mapping[str, int]) -> Unit | None:
