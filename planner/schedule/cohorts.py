@@ -39,6 +39,7 @@ from planner.schedule.problems import (
     goals_of,
     known_components,
     place_of,
+    read_by_packages,
     want_for,
     widened,
 )
@@ -170,6 +171,17 @@ class Paths:
 
     def __init__(self) -> None:
         self._known: dict[object, Path | None] = {}
+        self._offers: dict[object, Offers] = {}
+        self._read: frozenset[str] | None = None
+
+    def offers(self, node: Node, matrices: MatrixSet) -> Offers:
+        """Return what a node's repositories have: asked once for nodes that differ in nothing that packages look at."""
+        if self._read is None:
+            self._read = read_by_packages(matrices)
+        key = (node.facts_digest, *sorted((n, v) for n, v in node.state.items() if n in self._read))
+        if key not in self._offers:
+            self._offers[key] = Offers(node)
+        return self._offers[key]
 
     def find(self, problem: Problem, matrices: MatrixSet) -> Path | None:
         """Return what ``find_path`` returns."""
@@ -201,7 +213,8 @@ def solve(group: Group, target: Target, matrices: MatrixSet, optimize: tuple[str
     """
     node, accepted = group.nodes[0], accepted_names(target)
     boot = next_boot(node, matrices)
-    known = Known(paths or Paths(), Offers(node), (boot, Offers(boot.node)) if boot else None)
+    paths = paths or Paths()
+    known = Known(paths, paths.offers(node, matrices), (boot, paths.offers(boot.node, matrices)) if boot else None)
     found = _found(group, accepted, matrices, optimize, known)
     if isinstance(found, Cohort):
         return found

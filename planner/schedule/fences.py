@@ -139,10 +139,11 @@ def domain_nodes(plan: Plan, window: MixedWindow, scheduler: str = "") -> tuple[
 
 def halves(plan: Plan, window: MixedWindow) -> Halves:
     """Return who is in which half of a mixed domain."""
-    cohort_of = {c.id: c for c in plan.cohorts}
+    moving = {c.id for c in plan.cohorts if _moves(c, window.components)}
+    goals = {c.id: _goal(c, window.components) for c in plan.cohorts}
     members = domain_nodes(plan, window)
-    movers = {n for n in members if _moves(cohort_of[plan.nodes[n].cohort], window.components)}
-    wanted = {_goal(cohort_of[plan.nodes[n].cohort], window.components) for n in movers}
+    movers = {n for n in members if plan.nodes[n].cohort in moving}
+    wanted = {goals[plan.nodes[n].cohort] for n in movers}
     waves: dict[str, tuple[str, ...]] = {}
     places: dict[str, int] = {}
     number = 0
@@ -154,8 +155,7 @@ def halves(plan: Plan, window: MixedWindow) -> Halves:
                 waves[wave.id] = (*waves.get(wave.id, ()), *here)
     for name in members:
         if name not in movers:
-            there = _goal(cohort_of[plan.nodes[name].cohort], window.components) in wanted
-            places[name] = 0 if there else number + 1
+            places[name] = 0 if goals[plan.nodes[name].cohort] in wanted else number + 1
     return Halves(places=dict(sorted(places.items())), waves=waves)
 
 

@@ -60,6 +60,19 @@ def default_version(want: Want, node: Node, matrices: MatrixSet) -> str:
     return ""
 
 
+def read_by_packages(matrices: MatrixSet) -> frozenset[str]:
+    """Return the names of a state that may decide which packages bring something.
+
+    These are what packages bring, what their conditions name, and whatever names one of them or is named by one: an
+    owner, a publisher, what carries it.
+    """
+    named = {name for s in matrices.packages for name in (s.component, *s.when)}
+    tied = {name: {w for w in vars(c).values() if isinstance(w, str) and w in matrices.components and w != name}
+            for name, c in matrices.components.items()}
+    return frozenset(named | {other for name in named for other in tied.get(name, ())}
+                     | {name for name, others in tied.items() if others & named})
+
+
 class Offers:
     """What one node's repositories have, each asked once: refusals build many problems of one node, with other moves.
 

@@ -38,11 +38,10 @@ def _window(plan: Plan, domain: str, fence: bool | None, rules: Rules) -> dict[s
     """Return the fields of a domain's window as its nodes' states come to it; None where it is mixed in no batch."""
     cohorts = {c.id: c for c in plan.cohorts}
     nodes = {name: node for name, node in plan.nodes.items() if node.comm_domain == domain}
-    moved: dict[str, set[str]] = {}
-    for name, node in nodes.items():
-        cohort = cohorts[node.cohort]
-        changes = {c.component for step in cohort.steps for c in step.changes}
-        moved[name] = {c for c in changes if _claims(c, rules)}
+    told = {cohorts[node.cohort].id: cohorts[node.cohort] for node in nodes.values()}
+    changes = {name: {c.component for step in cohort.steps for c in step.changes} for name, cohort in told.items()}
+    watched = {c for found in changes.values() for c in found if _claims(c, rules)}
+    moved = {name: changes[node.cohort] & watched for name, node in nodes.items()}
     line: list[tuple[Wave, Batch]] = [(w, b) for w in plan.waves for b in w.batches]
     spots = [at for at, (_, batch) in enumerate(line) if any(moved.get(name) for name in batch.nodes)]
     if len(spots) < 2:
