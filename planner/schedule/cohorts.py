@@ -316,7 +316,7 @@ def _cohort(group: Group, path: Path, boot: Boot | None, matrices: MatrixSet, ac
     start = path.states[0]
     if boot is not None and first_boot(listed.steps) is not None:
         listed, start = boot.said_by(listed, start, accepted, everything), boot.start(start)
-    kept, goal = kept_values(node, everything), running(path.states[-1], listed.steps)
+    kept, goal = kept_values(node, everything), running(path.states[-1], listed.steps, matrices)
     cohort = Cohort(
         id="", pools=tuple(sorted({n.pool for n in group.nodes})), gpu=node.gpu, hardware_class=node.hardware_class,
         nodes=tuple(n.name for n in group.nodes),

@@ -17,7 +17,7 @@ def inherited(start: State, matrices: MatrixSet) -> tuple[Claimed, ...]:
     return tuple(claimed(j, matrices) for j in bad)
 
 
-def running(state: State, steps: Iterable[Step]) -> State:
+def running(state: State, steps: Iterable[Step], matrices: MatrixSet) -> State:
     """Return the state with what is loaded as it will be.
 
     After a reboot the installed version runs, and so does what others change: whoever replaces it loads it.
@@ -27,7 +27,8 @@ def running(state: State, steps: Iterable[Step]) -> State:
         moved = set(state)
     else:
         moved = {c.component for s in steps if s.handover for c in s.changes}
-    return {**state, **{loaded: state[name] for name in sorted(moved) if (loaded := f"loaded_{name}") in state}}
+    loaded = {name: c.loaded_of for name, c in matrices.components.items() if c.loaded_of in moved and name in state}
+    return {**state, **{name: state[source] for name, source in loaded.items() if source}}
 
 
 def known_problems(start: State, goal: State, matrices: MatrixSet) -> tuple[KnownProblem, ...]:
